@@ -1,0 +1,45 @@
+# Two commands to know: `make demo` and `make test`. Each sets up all it needs, once.
+VENV ?= .venv
+PYTHON ?= python3
+BIN := $(VENV)/bin
+ARGS ?=
+
+.PHONY: demo test lint types test-only bench lock clean
+
+demo: $(VENV)/.demo
+	@$(BIN)/python -m gateway demo $(ARGS)
+
+test: $(VENV)/.dev
+	@$(MAKE) --no-print-directory lint types test-only
+
+lint: $(VENV)/.dev
+	@$(BIN)/ruff check gateway tests
+	@$(BIN)/lint-imports --no-logo 2>&1 | tail -n 25
+
+types: $(VENV)/.dev
+	@$(BIN)/mypy
+
+test-only: $(VENV)/.dev
+	@$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
+
+bench: $(VENV)/.dev
+	@$(BIN)/python tests/bench/gateway.py $(ARGS)
+
+# A demo needs less than the tests do; whoever has the latter has the former.
+$(VENV)/.demo: locks/demo.txt locks/engine.txt pyproject.toml
+	@test -f $(VENV)/.dev || scripts/setup $(PYTHON) $(VENV) locks/demo.txt
+	@touch $@
+
+$(VENV)/.dev: locks/dev.txt locks/engine.txt pyproject.toml
+	@scripts/setup $(PYTHON) $(VENV) locks/dev.txt
+	@touch $@
+
+# After changing dependencies in pyproject.toml. Needs `uv`.
+lock:
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header pyproject.toml --extra dev -o locks/dev.txt
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header pyproject.toml --extra demo -c locks/dev.txt -o locks/demo.txt
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header pyproject.toml -c locks/dev.txt -o locks/runtime.txt
+	uv pip compile -q --no-deps --generate-hashes --no-emit-index-url --no-header locks/engine.in -o locks/engine.txt
+
+clean:
+	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

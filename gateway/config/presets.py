@@ -1,0 +1,58 @@
+"""What a dialect brings along, and what providers say of their own addresses. All of it can be set on an endpoint instead."""
+
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """Defaults of one dialect. `base_url` empty: there is none, since every server has an address of its own."""
+
+    base_url: str
+    apis: frozenset[str]
+    tools: frozenset[str]
+    needs_key: bool  # an enabled endpoint without `api_key` would only ever be told 401
+
+
+_FUNCTION = frozenset({"function"})
+
+PRESETS: Final = {
+    "llamacpp": Preset("", frozenset({"chat", "completions"}), _FUNCTION, needs_key=False),
+    "mistral": Preset("https://api.mistral.ai/v1", frozenset({"chat", "embeddings"}), _FUNCTION, needs_key=True),
+    "openai": Preset("https://api.openai.com/v1", frozenset({"chat", "completions", "embeddings", "responses"}), _FUNCTION, needs_key=True),
+    "vllm": Preset("", frozenset({"chat", "completions"}), _FUNCTION, needs_key=False),
+    "zai": Preset("https://api.z.ai/api/paas/v4", frozenset({"chat"}), _FUNCTION, needs_key=True),
+}
+"""Dialects by name. Tools that a provider runs itself (a web search) are left out: what they read leaves the place it was promised for."""
+
+DIALECTS: Final = tuple(sorted(PRESETS))
+
+
+@dataclass(frozen=True, slots=True)
+class Promise:
+    """What the provider says of where an address computes. A label that says less needs a `source`: a contract may say more."""
+
+    places: tuple[str, ...]  # countries and zones; empty: no place is promised
+    says: str
+
+
+PROMISES: Final = {
+    "api.mistral.ai": Promise(
+        (),
+        "Mistral says that this address does not commit to a place of inference: write `anywhere`, or use `https://api.eu.mistral.ai/v1`",
+    ),
+    "api.eu.mistral.ai": Promise(
+        ("EU", "EFTA"), "Mistral promises data centres in EU and EFTA countries, which takes in CH, IS, LI and NO: write `[EU, EFTA]`"
+    ),
+    "api.us.mistral.ai": Promise(("US",), "Mistral promises data centres in the US: write `[US]`"),
+    "open.bigmodel.cn": Promise(("CN",), "Zhipu keeps and processes content in China: write `[CN]`"),
+    "api.z.ai": Promise(("SG",), "Z.ai's terms say that content is processed generally in Singapore: write `[SG]`, or more countries"),
+}
+"""By host."""
+
+PLAN_PATHS: Final = ("/api/coding/", "/api/anthropic")
+PLAN_TERMS: Final = (
+    "Z.ai's subscription terms license a plan to one natural person, and forbid proxying, sharing and general API access, on pain of a ban; "
+    "keep `enabled: false` until somebody has a contract that says otherwise"
+)
+"""On Z.ai's hosts, these paths take the keys of subscriptions."""

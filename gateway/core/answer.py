@@ -1,0 +1,83 @@
+"""What the client is told, in no API's spelling: `wire/` writes it in the shape of the API that was called."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from gateway.core.decide import Decision, Verdict
+from gateway.core.exchange import Ended, Fault, Outcome, Usage
+from gateway.core.explain import refusal_message, too_long_message, unavailable_message
+
+RETRY_AFTER_S = 30.0  # where nothing tells when a route will be back: one breaker period and its doubling
+
+
+@dataclass(frozen=True, slots=True)
+class Problem(Exception):
+    """One error for the client. `should_retry` False: no retry can mend it, and SDKs are told so."""
+
+    status: int
+    code: str
+    message: str
+    param: str | None = None
+    retry_after_s: float | None = None
+    should_retry: bool | None = None
+
+    def __str__(self) -> str:
+        return self.message
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The end of an exchange. Either `body`, or `problem`, or `streamed` (all is written already)."""
+
+    status: int
+    body: bytes = b""
+    problem: Problem | None = None
+    streamed: bool = False
+    headers: Mapping[str, str] = field(default_factory=dict)
+    usage: Usage | None = None
+
+    @property
+    def code(self) -> str:
+        """The error's code; "" where there is none."""
+        return self.problem.code if self.problem is not None else ""
+
+
+def gone() -> Answer:
+    """Nobody was there to be answered."""
+    return Answer(0)
+
+
+def refused(decision: Decision, now: float) -> Problem:
+    """What to say where a decision has no routes. `now` in UTC seconds."""
+    match decision.verdict:
+        case Verdict.TOO_LONG:
+            return Problem(400, "context_length_exceeded", too_long_message(decision), "messages", should_retry=False)
+        case Verdict.UNAVAILABLE:
+            until = [blocked.until for blocked in decision.blocking if blocked.until is not None]
+            wait_s = max(1.0, min(until) - now) if until else RETRY_AFTER_S
+            return Problem(503, "no_route_available", unavailable_message(decision), retry_after_s=wait_s)
+        case Verdict.REFUSED | Verdict.ROUTED:
+            return Problem(403, "no_route_allowed", refusal_message(decision), should_retry=False)
+
+
+def failed(outcomes: list[Outcome]) -> Problem:
+    """What to say when every attempt ended badly; the last one speaks, unless waiting is what would help."""
+    last = outcomes[-1]
+    if last.ended is Ended.REJECTED:
+        status = last.status if 400 <= last.status < 500 and last.status not in (401, 403, 408, 409, 429) else 400
+        message = last.message or "the model's server rejected this request"
+        return Problem(status, last.code or "rejected_upstream", message, last.param, should_retry=False)
+    waits = [outcome.retry_after_s for outcome in outcomes if outcome.retry_after_s is not None]
+    tried = f"{len(outcomes)} allowed {'route was' if len(outcomes) == 1 else 'routes were'} tried"
+    how = ", ".join(dict.fromkeys(f"{outcome.ended} ({outcome.code or outcome.status})" for outcome in outcomes))
+    if all(outcome.ended in (Ended.THROTTLED, Ended.EXHAUSTED) for outcome in outcomes):
+        wait_s = max(1.0, min(waits)) if waits else RETRY_AFTER_S
+        return Problem(503, "no_route_available", f"{tried}, and all are at their limits: {how}", retry_after_s=wait_s)
+    status = 504 if "timeout" in last.code else 502
+    mendable = any(not (outcome.permanent and outcome.fault is Fault.OURS) for outcome in outcomes)
+    return Problem(status, "upstream_failed", f"{tried}: {how}", should_retry=None if mendable else False)
+
+
+def cut_short(outcome: Outcome) -> Problem:
+    """What to say in the stream when an upstream went away after content had reached the client."""
+    return Problem(502, "upstream_cut_short", f"the model's server ended the stream early ({outcome.code or 'connection lost'})")

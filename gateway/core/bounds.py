@@ -1,0 +1,45 @@
+"""Every limit of the data path, with its reason. `limits:` in the catalogue may set each; the schema lists them all."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """Units are last in each name. Times in seconds, sizes in bytes."""
+
+    # what a client may send
+    body_bytes_max: int = 20_000_000  # a full 1M-token prompt is about 4 MB of text; the rest is room for inline images
+    header_bytes_max: int = 65_536  # OpenAI's own advice is to stay below 64 KiB of headers in total
+    json_depth_max: int = 64  # tool schemas nest about a dozen deep; a bomb nests thousands
+    client_head_s_max: float = 10.0  # a client that has not finished its headers by then is a slowloris, not a user
+    client_body_s_max: float = 60.0  # 20 MB over a 3 Mbit/s line
+    client_idle_s_max: float = 75.0  # keep-alive; longer than the usual 60 s of load balancers, so that they close first
+    client_stall_s_max: float = 60.0  # a reader that takes nothing for a minute holds an upstream slot for nobody
+    connections_max: int = 10_000  # per worker; a connection costs about 10 kB
+    exchanges_max: int = 2_000  # under way at once per worker; each may hold a body
+
+    # what an upstream may do
+    connect_s_max: float = 3.0  # TCP and TLS; a host that takes longer is down for our purposes
+    first_byte_s_max: float = 300.0  # a long prompt without streaming is silent until it is done; SDKs of Z.ai wait 300 s
+    silence_s_max: float = 120.0  # between chunks; reasoning models pause, vLLM is silent during prefill
+    total_s_max: float = 900.0  # OpenAI clients give up at 600 s; agents set more
+    first_content_s_max: float = 60.0  # of a stream; past it another route is tried
+    keepalive_after_s: float = 10.0  # a stream without content yet gets an SSE comment this often; proxies cut at 30 to 60 s
+    upstream_head_bytes_max: int = 65_536  # our own header limit, mirrored
+    answer_bytes_max: int = 33_554_432  # of an answer that is not streamed; 128K tokens of output are below 1 MB
+    event_bytes_max: int = 4_194_304  # one SSE event; a whole tool call may come in one
+    held_bytes_max: int = 1_048_576  # of a stream before its first content
+    error_bytes_max: int = 65_536  # of an upstream's error body; 4 kB of it at most is ever passed on
+    pool_idle_per_endpoint_max: int = 256  # idle connections kept; each costs a socket and, with TLS, about 50 kB
+    pool_idle_s_max: float = 50.0  # below the 60 s after which most servers and balancers drop an idle connection
+
+    # how often we try
+    attempts_max: int = 4  # routes tried for one request; more only makes the caller wait
+    breaker_failures: int = 5  # in a row, until an endpoint's breaker opens: rides out single errors
+    breaker_open_s: float = 15.0  # then one probe; doubles up to breaker_open_s_max while probes fail
+    breaker_open_s_max: float = 300.0
+    throttle_s: float = 5.0  # for a 429 that doesn't say how long; Mistral's and Z.ai's don't
+    throttle_s_max: float = 3_600.0  # whatever a `retry-after` says
+
+    # how we stop
+    drain_s_max: float = 630.0  # SIGTERM waits this long for streams under way: an OpenAI client's own 600 s, and some

@@ -1,0 +1,144 @@
+"""What passes between the stages of one exchange. Frozen: a stage never edits what it was given."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from gateway.core.facts import RequestFacts
+
+if TYPE_CHECKING:
+    from gateway.core.policy import Deployment
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What a request needs of whoever serves it; checked after the rules, each with its reason."""
+
+    api: str  # "chat"
+    abilities: frozenset[str] = frozenset()  # of the model: tools, vision, json_schema
+    tools: frozenset[str] = frozenset()  # kinds of tool: function
+    prompt_tokens: int = 0  # estimate
+    output_tokens: int | None = None  # what the caller asked for at most, if it did
+    remote_content: bool = False  # the content names a URL that the upstream would have to fetch
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request of a client, parsed and identified. `body` is read-only by convention: dialects build new ones from it."""
+
+    id: str  # minted here; what money and records use
+    client_id: str  # the client's x-request-id or "", echoed and never trusted
+    api: str
+    asked: str  # as the client wrote it
+    facts: RequestFacts
+    needs: Needs
+    body: Mapping[str, Any]
+    body_bytes: int
+    stream: bool
+    wants_usage: bool  # stream_options.include_usage
+    disclose: frozenset[str]  # what this key's answers may say
+    began: float  # UTC seconds since 1970
+
+
+class Fault(StrEnum):
+    """Whose fault an outcome is: decides whether we fail over, and whether a breaker counts it."""
+
+    NOBODY = "nobody"
+    CLIENT = "client"
+    UPSTREAM = "upstream"
+    OURS = "ours"  # our credentials, our configuration, our plan
+
+
+class Ended(StrEnum):
+    """How an attempt ended."""
+
+    SERVED = "served"
+    CUT_SHORT = "cut short"  # upstream went away after content had reached the client
+    CLIENT_GONE = "client gone"
+    REJECTED = "rejected"  # the client's own fault, in the upstream's eyes
+    THROTTLED = "throttled"
+    EXHAUSTED = "exhausted"  # a quota or a balance is used up
+    FAILED = "failed"
+    UNKNOWN = "unknown"  # what the table of outcomes does not know; treated as failed
+
+
+class Scope(StrEnum):
+    """How far an outcome reaches: other routes that share it are not tried either."""
+
+    REQUEST = "request"  # says nothing about the route
+    DEPLOYMENT = "deployment"
+    ENDPOINT = "endpoint"  # the address or its credential
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of one exchange. Input is uncached + cached + cache_write; reasoning is part of output."""
+
+    uncached: int = 0
+    cached: int = 0
+    cache_write: int = 0
+    output: int = 0
+    reasoning: int = 0
+    reported: bool = False  # False: our own estimate
+
+    @property
+    def input(self) -> int:
+        return self.uncached + self.cached + self.cache_write
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How one attempt ended. `message` is text for the client, masked, and only there when the fault is the client's."""
+
+    ended: Ended
+    fault: Fault = Fault.NOBODY
+    scope: Scope = Scope.REQUEST
+    status: int = 0  # HTTP status of the upstream; 0: none was read
+    code: str = ""  # a word of our table, such as `rate_limited`, `connect_timeout`, `context_length_exceeded`
+    message: str = ""
+    param: str | None = None
+    retry_after_s: float | None = None
+    permanent: bool = False  # will not mend by waiting: no balance, plan expired, key refused
+    sent: bool = True  # False: surely no byte of the request left; nothing was processed anywhere
+    usage: Usage | None = None
+    finish: str = ""  # the last finish_reason passed on, as OpenAI spells it
+
+    @property
+    def tries_next(self) -> bool:
+        """Whether another route may still serve the request."""
+        match self.ended:
+            case Ended.SERVED | Ended.CUT_SHORT | Ended.CLIENT_GONE | Ended.REJECTED:
+                return False
+            case Ended.THROTTLED | Ended.EXHAUSTED | Ended.FAILED | Ended.UNKNOWN:
+                return True
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One call to one route. `number` counts from 1."""
+
+    number: int
+    deployment: "Deployment"
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """An attempt and how it ended, with times in UTC seconds; `first_content` is 0 when none came."""
+
+    attempt: Attempt
+    outcome: Outcome
+    began: float
+    ended: float
+    first_content: float = 0.0
+    address: str = ""  # the peer that was really contacted, `ip:port`; "": none was
+    dropped: tuple[str, ...] = ()  # fields of the request that this dialect does not know
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """US dollars of one exchange, and how they are known."""
+
+    usd: Decimal
+    basis: str  # "reported", "estimated" or "none" (nothing was processed)

@@ -1,0 +1,26 @@
+"""What is tried next: a generator that yields an attempt and receives its outcome.
+
+Promises: only routes of the decision, each at most once, none after one that says the end, none that shares what just failed.
+"""
+
+from collections.abc import Generator
+
+from gateway.core.decide import Decision
+from gateway.core.exchange import Attempt, Outcome, Scope
+
+
+def failover(decision: Decision, attempts_max: int) -> Generator[Attempt, Outcome, None]:
+    """Attempts for `decision`, in its order. Send each one's outcome; ends when there is nothing more to try."""
+    broken_endpoints: set[str] = set()
+    number = 0
+    for route in decision.routes:
+        if number >= attempts_max:
+            return
+        if route.deployment.endpoint.id in broken_endpoints:
+            continue
+        number += 1
+        outcome = yield Attempt(number, route.deployment)
+        if not outcome.tries_next:
+            return
+        if outcome.scope is Scope.ENDPOINT:
+            broken_endpoints.add(route.deployment.endpoint.id)

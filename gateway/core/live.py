@@ -1,0 +1,25 @@
+"""What changes from second to second, as read once for one request. It only takes routes away, and orders by latency."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+
+@dataclass(frozen=True, slots=True)
+class Blocked:
+    """Why a deployment can't be used now. `word`: throttled, exhausted, breaker, cordoned, quota."""
+
+    word: str
+    detail: str
+    until: float | None  # UTC seconds; None: until somebody mends it
+
+
+@dataclass(frozen=True, slots=True)
+class LiveState:
+    """Keyed by deployment id, `endpoint/model`. `latency_ms` is time to first content, rounded to steps so that it seldom changes."""
+
+    blocked: Mapping[str, Blocked] = field(default_factory=lambda: MappingProxyType({}))
+    latency_ms: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+
+
+ALL_WELL = LiveState()

@@ -1,0 +1,75 @@
+"""The one record of an exchange: the decision, what was tried, what was used, what it cost.
+
+No content, no key, no address of a caller.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+
+from gateway.core.decide import Decision, Verdict
+from gateway.core.exchange import Cost, Ended, Outcome, Request, Tried, Usage
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """`status` is what the client was answered (0: it was gone before any answer). Times are UTC seconds."""
+
+    request: Request
+    decision: Decision
+    tried: tuple[Tried, ...]
+    usage: Usage | None
+    cost: Cost
+    status: int
+    code: str  # of the error that the client was given; "": none
+    ended: float
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """How the last attempt ended; None if nothing was tried."""
+        return self.tried[-1].outcome if self.tried else None
+
+    @property
+    def result(self) -> str:
+        """One word for tables and metrics: how the last attempt ended, or the decision's verdict where nothing was tried."""
+        if self.tried:
+            return self.tried[-1].outcome.ended.value
+        return Ended.CLIENT_GONE.value if self.decision.verdict is Verdict.ROUTED else self.decision.verdict.value
+
+
+def settle(
+    request: Request, decision: Decision, tried: tuple[Tried, ...], status: int, code: str, ended: float
+) -> Settlement:
+    """Sum up an exchange. Each attempt that processed tokens costs what its own deployment charges.
+
+    A failed attempt without reported usage costs nothing here: an estimate of a failure is never charged silently.
+    """
+    usd, basis, usage = Decimal(0), "none", None
+    for attempt in tried:
+        found = attempt.outcome.usage
+        if found is None or (not found.reported and attempt.outcome.ended in _UNCHARGED):
+            continue
+        cost = attempt.attempt.deployment.tariff.settle(found)
+        usd += cost.usd
+        basis = "estimated" if "estimated" in (basis, cost.basis) else cost.basis
+        usage = found if usage is None else _sum(usage, found)
+    return Settlement(request, decision, tried, usage, Cost(usd, basis), status, code, ended)
+
+
+_UNCHARGED = frozenset({Ended.REJECTED, Ended.THROTTLED, Ended.EXHAUSTED, Ended.FAILED, Ended.UNKNOWN})
+
+
+def _sum(one: Usage, other: Usage) -> Usage:
+    return Usage(
+        uncached=one.uncached + other.uncached,
+        cached=one.cached + other.cached,
+        cache_write=one.cache_write + other.cache_write,
+        output=one.output + other.output,
+        reasoning=one.reasoning + other.reasoning,
+        reported=one.reported and other.reported,
+    )
+
+
+def excluded_words(decision: Decision) -> Mapping[str, list[str]]:
+    """Deployment id → the words of its reasons: the record's form of `decision.exclusions`."""
+    return {name: [reason.word for reason in reasons] for name, reasons in decision.exclusions.items()}

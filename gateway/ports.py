@@ -1,0 +1,140 @@
+"""What the pipeline asks of the world. Every implementation has a fake that tests pass in; nothing is patched."""
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from gateway.core.answer import Problem
+from gateway.core.decide import Decision
+from gateway.core.exchange import Attempt, Outcome, Request
+from gateway.core.live import LiveState
+from gateway.core.settlement import Settlement
+
+
+class Clock(Protocol):
+    """Time as an input."""
+
+    def now(self) -> float:
+        """UTC seconds since 1970. Never steps back."""
+        ...
+
+
+class Client(Protocol):
+    """The caller's connection, as one exchange sees it. Writes never block: `paused` tells the pump to stop reading upstream."""
+
+    @property
+    def gone(self) -> bool:
+        """Whether the caller hung up."""
+        ...
+
+    def on_gone(self, callback: "Callback | None") -> None:
+        """Have `callback` called once, when the caller hangs up (at once if it has); None: take it back."""
+        ...
+
+    def on_writable(self, callback: "Flow | None") -> None:
+        """Have `callback(False)` called when writes should pause, `callback(True)` when they may go on; None: take it back."""
+        ...
+
+    def begin_stream(self, headers: Mapping[str, str]) -> None:
+        """Send a 200 head for server-sent events. Once an exchange."""
+        ...
+
+    def write(self, events: bytes) -> None:
+        """Send bytes of the event stream."""
+        ...
+
+    def end_stream(self, problem: Problem | None) -> None:
+        """End the event stream properly; with an error event in the API's shape if there is a problem."""
+        ...
+
+
+class Callback(Protocol):
+    def __call__(self) -> None: ...
+
+
+class Flow(Protocol):
+    def __call__(self, writable: bool, /) -> None: ...
+
+
+class Opened(Protocol):
+    """An upstream call whose first content is in hand. Exactly one of `relay` and `body` is used, then it is over."""
+
+    @property
+    def address(self) -> str:
+        """The peer contacted, `ip:port`."""
+        ...
+
+    @property
+    def dropped(self) -> tuple[str, ...]:
+        """Fields of the request that the dialect does not know."""
+        ...
+
+    @property
+    def body(self) -> bytes:
+        """The whole canonical answer, of a call that is not a stream."""
+        ...
+
+    async def relay(self, client: Client) -> Outcome:
+        """Pump the held and the coming events to `client` until the end. The pump ends no stream and writes no error event."""
+        ...
+
+    def outcome(self) -> Outcome:
+        """How a call that is not a stream ended: served, with usage."""
+        ...
+
+
+class Opening(Protocol):
+    """A call under way: awaitable in slices, so that the pipeline can keep the client alive meanwhile."""
+
+    async def wait(self, timeout_s: float | None) -> "Opened | Outcome | None":
+        """The first content, or how it ended, or None when `timeout_s` passed first (the call goes on)."""
+        ...
+
+    @property
+    def address(self) -> str:
+        """The peer contacted so far, `ip:port`, or ""."""
+        ...
+
+    @property
+    def dropped(self) -> tuple[str, ...]:
+        """Fields of the request that the dialect does not know."""
+        ...
+
+    def abort(self) -> None:
+        """Close the call's connection now. Idempotent; fine after the end."""
+        ...
+
+
+class Upstream(Protocol):
+    """The providers' side."""
+
+    def open(self, decision: Decision, attempt: Attempt, request: Request) -> Opening:
+        """Start a call to a route of `decision`. Raises EgressRefused if the attempt's deployment is not one."""
+        ...
+
+
+class Ledger(Protocol):
+    """Where records go. Both raise OSError when the line can't be kept: without a begun line nothing is sent."""
+
+    def begun(self, request: Request, decision: Decision, attempt: Attempt | None) -> None: ...
+
+    def settled(self, settlement: Settlement) -> None: ...
+
+
+class Live(Protocol):
+    """Breakers, throttles, latencies."""
+
+    def read(self, now: float) -> LiveState: ...
+
+    def report(self, attempt: Attempt, outcome: Outcome, now: float, first_content_s: float | None) -> None: ...
+
+
+class Meter(Protocol):
+    """Metrics: called once for each settlement, and for each ledger line that could not be kept."""
+
+    def settled(self, settlement: Settlement) -> None: ...
+
+    def ledger_failed(self) -> None: ...
+
+
+class EgressRefused(Exception):
+    """A connection was asked for that the decision at hand does not allow. Always a defect of ours; nothing was sent."""

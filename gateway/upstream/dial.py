@@ -1,0 +1,144 @@
+"""Opening a connection: resolve, ask the guard, connect, ask the guard again.
+
+Rule 1: names are resolved anew for each connection, and only answers that the guard admits are tried, in their order.
+Rule 2: what counts is the peer that was reached, not the one that was asked for: its real address must pass as well.
+Rule 3: nothing of a request is written here, so every failure from here says `sent: False`.
+"""
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Callable, Sequence
+from ipaddress import ip_address
+from typing import Final, Protocol
+
+from gateway.upstream.address import Address
+from gateway.upstream.call import Failure
+from gateway.upstream.connection import Connection
+from gateway.upstream.guard import Guard, real_ip
+from gateway.upstream.tls import Contexts
+
+TRIES_MAX: Final = 4
+"""Addresses tried for one connection. They share the limit, and a fifth of 3 s is too little for a handshake across an ocean."""
+
+_TLS_GOODBYE_S_MAX: Final = 1.0
+"""How long a closing connection waits for the peer's close_notify; the loop's default of 30 s would keep the socket for nothing."""
+
+
+class Resolver(Protocol):
+    """Who turns names into addresses."""
+
+    async def resolve(self, host: str, port: int) -> Sequence[str]:
+        """IP addresses of `host` in the order to try them. Raises OSError where there are none."""
+        ...
+
+
+class SystemResolver:
+    """The machine's own resolver, asked each time: its cache and its time to live are the operator's."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+
+    async def resolve(self, host: str, port: int) -> Sequence[str]:
+        found = await self._loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        return list(dict.fromkeys(str(address[0]) for _, _, _, _, address in found))
+
+
+class DialFailed(Exception):
+    """No connection. `failure` says why."""
+
+    def __init__(self, code: str, detail: str) -> None:
+        super().__init__(detail)
+        self.failure = Failure(code, False, detail)
+
+
+class Dialler:
+    """Opens connections."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, resolver: Resolver, guard: Guard) -> None:
+        self.contexts = Contexts()
+        self._loop = loop
+        self._resolver = resolver
+        self._guard = guard
+
+    async def open(self, address: Address, limit_s: float, make: Callable[[], Connection]) -> Connection:
+        """A connection made by `make`, open, to a peer that the guard admits, in at most `limit_s` seconds. Raises DialFailed."""
+        deadline = self._loop.time() + limit_s
+        context = self._context(address)
+        candidates = await self._candidates(address, limit_s)
+        failed: DialFailed | None = None
+        told = []
+        for tried, ip in enumerate(candidates):
+            share_s = (deadline - self._loop.time()) / (len(candidates) - tried)
+            try:
+                return await self._try(address, ip, share_s, context, make)
+            except DialFailed as failure:
+                failed = failure
+                told.append(f"{ip}: {failure.failure.detail}")
+        assert failed is not None  # there is at least one candidate
+        raise DialFailed(failed.failure.code, "; ".join(told)) from failed
+
+    def _context(self, address: Address) -> ssl.SSLContext | None:
+        if address.scheme != "https":
+            return None
+        try:
+            return self.contexts.get(address.tls)
+        except OSError as error:
+            raise DialFailed("tls", f"the TLS files of endpoint `{address.endpoint}` can't be used: {error}") from error
+
+    async def _candidates(self, address: Address, limit_s: float) -> list[str]:
+        answers = [address.host] if _is_ip(address.host) else await self._resolve(address, limit_s)
+        admitted = [ip for ip in answers if self._guard.admits(address, real_ip(ip))]
+        if not admitted:
+            networks = ", ".join(map(str, address.resolves_to))
+            detail = f"`{address.host}` is at {', '.join(answers)}, and none of that lies in `resolves_to`: {networks}"
+            raise DialFailed("address_refused", detail)
+        return admitted[:TRIES_MAX]
+
+    async def _resolve(self, address: Address, limit_s: float) -> list[str]:
+        try:
+            async with asyncio.timeout(limit_s):
+                answers = await self._resolver.resolve(address.host, address.port)
+        except TimeoutError as error:
+            raise DialFailed("dns", f"`{address.host}` was not resolved within {limit_s:g} s") from error
+        except (OSError, UnicodeError) as error:  # UnicodeError: a name that can't be one
+            raise DialFailed("dns", f"`{address.host}` does not resolve: {error}") from error
+        proper = [ip for ip in answers if _is_ip(ip)]
+        if not proper:
+            raise DialFailed("dns", f"`{address.host}` resolves to nothing")
+        return proper
+
+    async def _try(
+        self, address: Address, ip: str, share_s: float, context: ssl.SSLContext | None, make: Callable[[], Connection]
+    ) -> Connection:
+        try:
+            async with asyncio.timeout(share_s):
+                if context is None:
+                    _, connection = await self._loop.create_connection(make, ip, address.port)
+                else:
+                    _, connection = await self._loop.create_connection(
+                        make, ip, address.port, ssl=context, server_hostname=address.host, ssl_shutdown_timeout=_TLS_GOODBYE_S_MAX
+                    )
+        except TimeoutError as error:
+            raise DialFailed("connect_timeout", f"no connection within {max(share_s, 0):.2g} s") from error
+        except (ssl.SSLError, ConnectionResetError, ConnectionAbortedError, BrokenPipeError) as error:
+            code = "connect_refused" if context is None else "tls"
+            raise DialFailed(code, str(error) or type(error).__name__) from error
+        except (OSError, ValueError) as error:  # ValueError: a host name that TLS can't ask for
+            raise DialFailed("connect_refused", getattr(error, "strerror", None) or str(error)) from error
+        if connection.peer_ip is None or not connection.is_open:
+            fate = connection.fate or Failure("closed_early", False, "the upstream closed the connection as soon as it was open")
+            connection.drop()
+            raise DialFailed(fate.code, fate.detail)
+        if not self._guard.admits(address, connection.peer_ip):
+            connection.drop()
+            raise DialFailed("address_refused", f"the peer is really {connection.peer}, which is not in `resolves_to`")
+        return connection
+
+
+def _is_ip(text: str) -> bool:
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True

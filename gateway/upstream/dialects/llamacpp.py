@@ -1,0 +1,26 @@
+"""llama.cpp's server. One model, whatever name is sent; usage also in `timings`.
+
+A path on its own disk is a legal image to it: messages.py lets none through.
+"""
+
+from typing import Final
+
+from gateway.upstream.dialects.base import Dialect
+from gateway.upstream.dialects.fields import OPENAI_CHOICES, kept, max_tokens, passed, response_format, stream_options, tools
+from gateway.upstream.dialects.messages import MessageRules
+
+LLAMACPP: Final = Dialect(
+    name="llamacpp",
+    fields={
+        **passed("temperature", "top_p", "stop", "seed", "presence_penalty", "frequency_penalty", "logit_bias", "logprobs"),
+        **passed("top_logprobs", "parallel_tool_calls", "top_k", "min_p", "typical_p", "repeat_penalty", "repeat_last_n"),
+        "chat_template_kwargs": kept("enable_thinking"),
+        "max_tokens": max_tokens,
+        "max_completion_tokens": max_tokens,
+        "tools": tools,
+        "tool_choice": OPENAI_CHOICES,
+        "response_format": response_format("schema"),
+        "stream_options": stream_options(),
+    },
+    messages=MessageRules(reasoning="reasoning_content"),
+)

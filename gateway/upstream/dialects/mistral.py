@@ -1,0 +1,43 @@
+"""Mistral La Plateforme. It answers 422 to any field that it does not know, and 400 to tool-call ids of another form.
+
+Sent is what the published schema lists, not what a newer SDK adds, since the older servers refuse it. `metadata` and `guardrails`
+are left out: neither is among what the regional promise names.
+"""
+
+from typing import Final
+
+from gateway.upstream.dialects.base import Dialect
+from gateway.upstream.dialects.fields import clamped, effort, max_tokens, ours_to_ask, passed, response_format, tool_choice, tools
+from gateway.upstream.dialects.messages import PARTS, MessageRules
+
+MISTRAL: Final = Dialect(
+    name="mistral",
+    fields={
+        **passed("top_p", "stop", "n", "presence_penalty", "frequency_penalty", "parallel_tool_calls", "prediction"),
+        **passed("safe_prompt", "prompt_mode", "prompt_cache_key", "random_seed"),
+        "seed": "random_seed",
+        "max_tokens": max_tokens,
+        "max_completion_tokens": max_tokens,
+        "temperature": clamped(0, 1.5),  # OpenAI's ends at 2
+        "tools": tools,
+        "tool_choice": tool_choice({"auto": "auto", "none": "none", "required": "any", "any": "any"}, named=True),
+        "response_format": response_format(),
+        # documented are two levels; a wish for a little reasoning is nearer to some than to none
+        "reasoning_effort": effort(
+            {"none": "none", "minimal": "none", "low": "high", "medium": "high", "high": "high", "xhigh": "high", "max": "high"}
+        ),
+        "stream_options": ours_to_ask,
+    },
+    messages=MessageRules(
+        fields=frozenset({"tool_calls", "tool_call_id", "prefix"}),
+        names=frozenset({"tool"}),
+        reasoning="thinking",
+        parts={
+            **PARTS,
+            "reference": frozenset({"type", "reference_ids"}),
+        },
+        short_ids=True,
+    ),
+    asks_usage=False,
+    marks=(b'"tool_calls"',),
+)

@@ -1,0 +1,205 @@
+"""`POST /v1/chat/completions`: a body becomes a Request, or a Problem that says which field is wrong and what would be right.
+
+Checked is what the gateway itself reads; the rest is the upstream's to judge. `gateway` and the model's name do not travel on.
+"""
+
+import difflib
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import orjson
+
+from gateway.core.answer import Problem
+from gateway.core.bounds import Bounds
+from gateway.core.exchange import Needs
+from gateway.wire.text import Script, script_of
+
+_NUMBER: Final = (int, float)
+_TYPES: Final[dict[str, tuple[type | tuple[type, ...], str]]] = {
+    "model": (str, "a string"),
+    "messages": (list, "a list of messages"),
+    "stream": (bool, "true or false"),
+    "stream_options": (dict, "an object"),
+    "tools": (list, "a list of tools"),
+    "response_format": (dict, "an object"),
+    "max_tokens": (int, "a whole number"),
+    "max_completion_tokens": (int, "a whole number"),
+    "n": (int, "a whole number"),
+    "temperature": (_NUMBER, "a number"),
+    "top_p": (_NUMBER, "a number"),
+    "seed": (int, "a whole number"),
+    "user": (str, "a string"),
+    "stop": ((str, list), "a string or a list of strings"),
+    "parallel_tool_calls": (bool, "true or false"),
+}
+"""Fields that the gateway or one of its dialects reads, and what they must be. null is as good as not there."""
+
+ROLES: Final = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
+PARTS: Final = {
+    "text": "",
+    "refusal": "",
+    "thinking": "",
+    "reference": "",
+    "image_url": "vision",
+    "input_audio": "audio",
+    "file": "files",
+}
+"""Kinds of content part, and the ability that each needs of a model."""
+
+IMAGE_TOKENS: Final = 1_000  # an image is some hundreds to some thousands of tokens, by size and model
+MESSAGE_TOKENS: Final = 4  # what a chat template adds to a message, about
+_KEY: Final = re.compile(rb'(?<!\\)"\s*:')
+
+
+def parse(body: bytes, bounds: Bounds) -> dict[str, Any]:
+    """The body as an object. Raises Problem (400): not JSON, not an object, nested too deep, a name twice."""
+    try:
+        found = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        # the decoder's message names a place and never quotes the text
+        raise Problem(400, "invalid_json", f"the body is not valid JSON: {error.msg} (at character {error.pos})") from None
+    if not isinstance(found, dict):
+        raise Problem(400, "invalid_json", "the body must be a JSON object")
+    names = _count_names(found, bounds.json_depth_max)
+    if len(_KEY.findall(body)) != names:
+        _refuse_duplicates(body)
+    return found
+
+
+def _count_names(value: dict[str, Any], depth_max: int) -> int:
+    names, depth = 0, 0
+    level: list[Any] = [value]
+    while level:
+        depth += 1
+        if depth > depth_max:
+            raise Problem(400, "invalid_json", f"the body is nested deeper than {depth_max} levels")
+        below: list[Any] = []
+        for item in level:
+            if type(item) is dict:
+                names += len(item)
+            children = item.values() if type(item) is dict else item
+            below += [child for child in children if type(child) is dict or type(child) is list]
+        level = below
+    return names
+
+
+def _refuse_duplicates(body: bytes) -> None:
+    """The exact check, slow: reached when quotes and colons do not add up, as when a text begins with a colon."""
+    import json
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        names = [name for name, _ in pairs]
+        if len(set(names)) != len(names):
+            twice = next(name for index, name in enumerate(names) if name in names[:index])
+            raise Problem(400, "duplicate_name", f"the name `{twice[:64]}` stands twice in one object", twice[:64])
+        return dict(pairs)
+
+    json.loads(body, object_pairs_hook=unique)
+
+
+def check(body: Mapping[str, Any]) -> None:
+    """Raises Problem (400) for the first field of a type or shape that can't be."""
+    for name, (types, wanted) in _TYPES.items():
+        value = body.get(name)
+        if value is None:
+            if name in ("model", "messages"):
+                raise Problem(400, "missing_parameter", f"`{name}` is missing; it must be {wanted}", name)
+        elif not isinstance(value, types) or (isinstance(value, bool) and types is not bool):
+            raise Problem(400, "invalid_type", f"`{name}` must be {wanted}", name)
+    if not body["model"]:
+        raise Problem(400, "invalid_value", "`model` is empty", "model")
+    if not body["messages"]:
+        raise Problem(400, "invalid_value", "`messages` is empty; send at least one", "messages")
+    for name in ("max_tokens", "max_completion_tokens", "n"):
+        if body.get(name) is not None and body[name] < 1:
+            raise Problem(400, "invalid_value", f"`{name}` must be at least 1", name)
+    for index, tool in enumerate(body.get("tools") or ()):
+        if not isinstance(tool, dict) or not isinstance(tool.get("type"), str):
+            raise Problem(400, "invalid_type", f"`tools[{index}]` must be an object with a `type`", f"tools[{index}]")
+
+
+class Reading:
+    """What the messages and tools of a body hold, found in one pass. Raises Problem (400) while constructed."""
+
+    __slots__ = ("abilities", "chars", "images", "messages", "remote", "script", "tools")
+
+    def __init__(self, body: Mapping[str, Any]) -> None:
+        self.abilities: set[str] = set()
+        self.tools: frozenset[str] = frozenset()
+        self.chars = 0
+        self.images = 0
+        self.remote = False
+        last = ""
+        messages: Sequence[Any] = body["messages"]
+        for index, message in enumerate(messages):
+            if type(message) is not dict:
+                raise Problem(400, "invalid_type", f"`messages[{index}]` must be an object", f"messages[{index}]")
+            if message.get("role") not in ROLES:
+                known = ", ".join(sorted(ROLES))
+                raise Problem(400, "invalid_value", f"`messages[{index}].role` must be one of {known}", f"messages[{index}].role")
+            content = message.get("content")
+            if type(content) is str:
+                self.chars += len(content)
+                last = content or last
+            elif type(content) is list:
+                last = self._parts(content, index) or last
+            elif content is not None:
+                where = f"messages[{index}].content"
+                raise Problem(400, "invalid_type", f"`{where}` must be a string or a list", where)
+            if message.get("tool_calls") or message["role"] == "tool":
+                self.abilities.add("tools")
+                self.chars += len(orjson.dumps(message.get("tool_calls") or ()))
+        self.messages = len(messages)
+        self.script: Script = script_of(last)
+        if body.get("tools"):
+            self.abilities.add("tools")
+            self.tools = frozenset(tool["type"] for tool in body["tools"])
+            self.chars += len(orjson.dumps(body["tools"]))
+        if (body.get("response_format") or {}).get("type") == "json_schema":
+            self.abilities.add("json_schema")
+
+    def _parts(self, parts: Sequence[Any], index: int) -> str:
+        last = ""
+        for place, part in enumerate(parts):
+            kind = part.get("type") if type(part) is dict else None
+            where = f"messages[{index}].content[{place}]"
+            if kind not in PARTS:
+                raise Problem(400, "invalid_value", f"`{where}.type` must be one of {', '.join(PARTS)}", where)
+            if ability := PARTS[kind]:
+                self.abilities.add(ability)
+            if kind == "image_url":
+                self.images += 1
+                image = part.get("image_url")
+                url = image.get("url") if type(image) is dict else image
+                if type(url) is not str:
+                    raise Problem(400, "invalid_type", f"`{where}.image_url` must name a `url`", where)
+                self.remote = self.remote or not url.startswith("data:")
+            elif kind == "file":
+                self.remote = True  # an id or a URL: either way the upstream would have to fetch it from somewhere
+            elif type(text := part.get("text")) is str:
+                self.chars += len(text)
+                last = text
+        return last
+
+    def needs(self, body: Mapping[str, Any], text_tokens: int) -> Needs:
+        """What this request needs, with `text_tokens` estimated for its `chars`."""
+        wished = body.get("max_completion_tokens") or body.get("max_tokens")
+        return Needs(
+            api="chat",
+            abilities=frozenset(self.abilities),
+            tools=self.tools,
+            prompt_tokens=text_tokens + self.images * IMAGE_TOKENS + self.messages * MESSAGE_TOKENS,
+            output_tokens=wished,
+            remote_content=self.remote,
+        )
+
+
+def unknown_model(asked: str, known: Sequence[str]) -> Problem:
+    """404, with the nearest of the names that this key can be served."""
+    near = difflib.get_close_matches(asked, known, 3, 0.5)
+    hint = "`GET /v1/models` lists what this key can use."
+    if near:
+        hint = f"Did you mean {' or '.join(f'`{name}`' for name in near)}?"
+    shown = asked[:128]
+    return Problem(404, "model_not_found", f"The model `{shown}` does not exist here. {hint}", "model", should_retry=False)

@@ -1,0 +1,147 @@
+"""From a parsed body and a known key to a Request: facts settled, needs read, the name resolved.
+
+What follows from (view, key, what was declared) is the same for every request that shares them, and is remembered.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from gateway.core.exchange import Needs, Request
+from gateway.core.facts import NO, YES, RequestFacts, group_of
+from gateway.core.policy import Key, resolve
+from gateway.core.view import View
+from gateway.wire import chat
+from gateway.wire.declared import Declared, declared, settled
+from gateway.wire.text import Estimator, Script, languages_of
+
+REMEMBERED_MAX: Final = 4_096  # (key, declaration) pairs; more than that are not usual traffic, and must not eat the memory
+CHAT: Final = frozenset({"chat"})
+
+
+class Desk:
+    """Makes requests of one view. A new view gets a new desk; the estimator outlives both."""
+
+    def __init__(self, view: View, estimator: Estimator) -> None:
+        self.view = view
+        self._estimator = estimator
+        self._facts: dict[tuple[str, Declared], dict[str, frozenset[str]]] = {}
+        self._asked: dict[str, frozenset[str]] = {}
+        self._languages: dict[Script, frozenset[str]] = {}
+        self._names: dict[str, tuple[str, ...]] = {}
+
+    def request(
+        self,
+        body: dict[str, Any],
+        body_bytes: int,
+        key: Key,
+        headers: Sequence[tuple[str, str]],
+        identifier: str,
+        client_id: str,
+        began: float,
+    ) -> tuple[Request, Script]:
+        """The Request that `body` (parsed and unchecked) makes. Raises Problem (400, 403, 404).
+
+        `headers` are (lower-case name, value); `began` in UTC seconds. The script is for the estimator's lesson afterwards.
+        """
+        chat.check(body)
+        said = declared(headers, body.pop("gateway", None))
+        reading = chat.Reading(body)
+        needs = reading.needs(body, self._estimator.tokens(reading.script, reading.chars))
+        facts = self.facts(key, said, self.asked(body["model"], key), needs, reading.script, stream=bool(body.get("stream")))
+        request = Request(
+            id=identifier,
+            client_id=client_id,
+            api="chat",
+            asked=body["model"],
+            facts=facts,
+            needs=needs,
+            body=body,
+            body_bytes=body_bytes,
+            stream=bool(body.get("stream")),
+            wants_usage=bool((body.get("stream_options") or {}).get("include_usage")),
+            disclose=key.disclose,
+            began=began,
+        )
+        return request, reading.script
+
+    def facts(
+        self, key: Key, said: Declared, asked: frozenset[str], needs: Needs, script: Script | None, *, stream: bool
+    ) -> RequestFacts:
+        """All facts of a request. `script` None: of no text yet, so it may be in any language. Raises Problem (400, 403)."""
+        access, vocabulary = self.view.snapshot.access, self.view.snapshot.policy.vocabulary
+        tenant = access.tenants[key.tenant]
+        found = self._facts.get((key.id, said))
+        if found is None:
+            found = settled(vocabulary, tenant, key, said)
+            found["tenant"] = frozenset((tenant.id,))
+            found["group"] = group_of(tenant.group)
+            found["key"] = frozenset((key.id,))
+            if len(self._facts) < REMEMBERED_MAX:
+                self._facts[key.id, said] = found
+        return RequestFacts(
+            tenant=found["tenant"],
+            group=found["group"],
+            key=found["key"],
+            region=found["region"],
+            data_class=found["data_class"],
+            categories=found["categories"],
+            task=found["task"],
+            tag=found["tag"],
+            asked=asked,
+            api=CHAT,
+            language=vocabulary.languages if script is None else self._language(script),
+            ability=needs.abilities,
+            stream=YES if stream else NO,
+            prompt_tokens=needs.prompt_tokens,
+        )
+
+    def _language(self, script: Script) -> frozenset[str]:
+        found = self._languages.get(script)
+        if found is None:
+            found = self._languages[script] = languages_of(script, self.view.snapshot.policy.vocabulary.languages)
+        return found
+
+    def asked(self, name: str, key: Key) -> frozenset[str]:
+        """The fact `asked` for a name in a request. Raises Problem (404) if nothing goes by it."""
+        found = self._asked.get(name)
+        if found is None:
+            resolved = resolve(self.view.snapshot.policy, name)
+            if resolved is None:
+                raise chat.unknown_model(name, self.names(key))
+            found = frozenset((resolved.asked,))
+            if len(self._asked) < REMEMBERED_MAX:
+                self._asked[name] = found
+        return found
+
+    def names(self, key: Key) -> tuple[str, ...]:
+        """Every name that this key, declaring nothing, can be served under, as far as rules go. Patterns are left out."""
+        found = self._names.get(key.id)
+        if found is None:
+            policy = self.view.snapshot.policy
+            names = [name for name in (*policy.models, *policy.aliases) if not name.endswith("*")]
+            nothing = Needs(api="chat")
+            found = tuple(
+                name
+                for name in names
+                if self.view.eligible(self.facts(key, (), frozenset((name,)), nothing, None, stream=False)).mask
+            )
+            if len(self._names) < REMEMBERED_MAX:
+                self._names[key.id] = found
+        return found
+
+    def learn(self, script: Script, request: Request, reported_tokens: int) -> None:
+        """An upstream counted the prompt."""
+        self._estimator.learn(script, request.needs.prompt_tokens, reported_tokens)
+
+
+def owner(view: View, name: str) -> str:
+    """Who `owned_by` names in a list of models: the model's providers, or `alias`."""
+    policy = view.snapshot.policy
+    if name not in policy.models:
+        return "alias"
+    return ", ".join(dict.fromkeys(d.endpoint.provider for d in policy.deployments if d.model.id == name))
+
+
+def described(view: View, name: str) -> Mapping[str, object]:
+    """One entry of `GET /v1/models`. `created` is required by the API's schema; a catalogue has no such day, so it is 0."""
+    return {"id": name, "object": "model", "created": 0, "owned_by": owner(view, name)}

@@ -1,0 +1,39 @@
+"""Who asks: a key is `rg_live_ID_SECRET`, found by its id, compared in constant time, stored as a sha256.
+
+Whatever is wrong with a key, the answer takes the same path, and a wrong secret learns nothing of whether its id exists.
+"""
+
+import hashlib
+import hmac
+
+from gateway.core.answer import Problem
+from gateway.core.policy import Access, Key
+
+NOBODY = hashlib.sha256(b"no key has this text").digest()
+KEY_CHARS_MAX = 256  # `rg_live_`, an id and 64 hex digits are below 150
+
+
+def identify(access: Access, authorization: str | None, now: float, *, demo: bool) -> Key:
+    """The key that the `authorization` header shows, good at `now` (UTC seconds). Raises Problem (401)."""
+    if authorization is None:
+        raise _unauthorized("no key was sent; send `authorization: Bearer rg_live_…`")
+    scheme, _, text = authorization.partition(" ")
+    text = text.strip()
+    if scheme.lower() != "bearer" or not text:
+        raise _unauthorized("the authorization header is not `Bearer` and a key")
+    parts = text.split("_", 3) if len(text) <= KEY_CHARS_MAX else []
+    key = access.keys.get(parts[2]) if len(parts) == 4 and parts[0] == "rg" else None
+    shown = hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
+    if not hmac.compare_digest(shown, key.digest if key is not None else NOBODY) or key is None:
+        raise _unauthorized("this key is not known here")
+    if key.demo and not demo:
+        raise _unauthorized("demo keys work in `gateway demo` only; make one with `gateway keys new`")
+    if key.revoked:
+        raise _unauthorized(f"key `{key.id}` has been revoked")
+    if key.expires is not None and now >= key.expires:
+        raise _unauthorized(f"key `{key.id}` has expired; ask the gateway's admin for a new one")
+    return key
+
+
+def _unauthorized(message: str) -> Problem:
+    return Problem(401, "invalid_api_key", message, should_retry=False)

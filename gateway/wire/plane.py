@@ -1,0 +1,132 @@
+"""What every connection of a worker shares: the world, the snapshot in force, and the requests that are answered on the spot.
+
+`handle` is the whole of routing: a table, then an exchange. It knows nothing of sockets.
+"""
+
+import os
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from urllib.parse import unquote
+
+import orjson
+
+from gateway.core.answer import Answer, Problem
+from gateway.core.policy import Key, Snapshot
+from gateway.core.view import Timeline
+from gateway.pipeline import World, exchange
+from gateway.ports import Client
+from gateway.wire import chat
+from gateway.wire.desk import Desk, described
+from gateway.wire.identity import identify
+from gateway.wire.text import Estimator
+
+CLIENT_ID_CHARS_MAX = 128  # of an x-request-id; it is echoed, so it must not be a way to fill logs
+
+
+@dataclass(slots=True)
+class Incoming:
+    """One HTTP request, whole. Header names are lower-case; values are decoded as Latin-1, as HTTP/1.1 has them."""
+
+    method: str
+    path: str
+    headers: list[tuple[str, str]]
+    body: bytes
+
+    def header(self, name: str) -> str | None:
+        """The value of `name`, or None. Raises Problem (400) if it was sent twice."""
+        values = [value for found, value in self.headers if found == name]
+        if len(values) > 1:
+            raise Problem(400, "duplicate_header", f"the header `{name}` was sent {len(values)} times", name)
+        return values[0] if values else None
+
+
+class Plane:
+    """The data plane of one worker."""
+
+    def __init__(self, world: World, snapshot: Snapshot, *, demo: bool) -> None:
+        self.world = world
+        self.demo = demo
+        self.in_flight = 0
+        self.connections = 0
+        self._timeline = Timeline(snapshot)
+        self._estimator = Estimator()
+        self._desk: Desk | None = None
+
+    def adopt(self, snapshot: Snapshot) -> None:
+        """From now on requests begin under `snapshot`; those under way keep the view they pinned."""
+        self._timeline = Timeline(snapshot)
+
+    def desk(self, now: float) -> Desk:
+        """The desk of the view that a request starting at `now` (UTC seconds) pins."""
+        view = self._timeline.at(now)
+        if self._desk is None or self._desk.view is not view:
+            self._desk = Desk(view, self._estimator)
+        return self._desk
+
+    async def handle(self, incoming: Incoming, client: Client) -> Answer:
+        """Answer one request. Never raises but for cancellation; streams are written to `client` on the way."""
+        try:
+            return await self._handle(incoming, client)
+        except Problem as problem:
+            return Answer(problem.status, problem=problem, headers={"x-request-id": new_id()})
+        except Exception as error:  # noqa: BLE001 - our bug must not hang the client
+            self.world.defect(error)
+            return Answer(500, problem=Problem(500, "internal_error", "the gateway has a defect, and has recorded where"))
+
+    async def _handle(self, incoming: Incoming, client: Client) -> Answer:
+        path = incoming.path.partition("?")[0]
+        handler = _EXACT.get(path)
+        if handler is None and path.startswith(_MODEL):
+            handler = ("GET", Plane._model)
+        if handler is None:
+            known = ", ".join(f"{method} {name}" for name, (method, _) in _EXACT.items())
+            raise Problem(404, "unknown_path", f"nothing is served at this path; served are {known}", should_retry=False)
+        method, serve = handler
+        if incoming.method != method:
+            raise Problem(405, "method_not_allowed", f"this path takes {method}", should_retry=False)
+        now = self.world.clock.now()
+        desk = self.desk(now)
+        key = identify(desk.view.snapshot.access, incoming.header("authorization"), now, demo=self.demo)
+        return await serve(self, desk, key, incoming, client, now)
+
+    async def _chat(self, desk: Desk, key: Key, incoming: Incoming, client: Client, now: float) -> Answer:
+        if self.in_flight >= self.world.bounds.exchanges_max:
+            raise Problem(503, "overloaded", "this worker has as many requests under way as it may", retry_after_s=1.0)
+        client_id = (incoming.header("x-request-id") or "")[:CLIENT_ID_CHARS_MAX]
+        body = chat.parse(incoming.body, self.world.bounds)
+        request, script = desk.request(body, len(incoming.body), key, incoming.headers, new_id(), client_id, now)
+        self.in_flight += 1
+        try:
+            answer = await exchange(self.world, desk.view, request, client)
+        finally:
+            self.in_flight -= 1
+        if answer.usage is not None and answer.usage.reported:
+            desk.learn(script, request, answer.usage.input)
+        return answer
+
+    async def _models(self, desk: Desk, key: Key, _incoming: Incoming, _client: Client, _now: float) -> Answer:
+        data = [described(desk.view, name) for name in desk.names(key)]
+        return _json({"object": "list", "data": data})
+
+    async def _model(self, desk: Desk, key: Key, incoming: Incoming, _client: Client, _now: float) -> Answer:
+        name = unquote(incoming.path.partition("?")[0].removeprefix(_MODEL))
+        if name not in desk.names(key):
+            raise chat.unknown_model(name, desk.names(key))
+        return _json(described(desk.view, name))
+
+
+Handler = Callable[[Plane, Desk, Key, Incoming, Client, float], Awaitable[Answer]]
+_MODEL = "/v1/models/"
+_EXACT: dict[str, tuple[str, Handler]] = {
+    "/v1/chat/completions": ("POST", Plane._chat),
+    "/v1/models": ("GET", Plane._models),
+}
+
+
+def new_id() -> str:
+    """An id that nobody else can have minted: 128 random bits."""
+    return "rg-" + os.urandom(16).hex()
+
+
+def _json(value: object) -> Answer:
+    return Answer(200, orjson.dumps(value), headers={"x-request-id": new_id()})

@@ -1,0 +1,199 @@
+"""`make bench`: what the gateway costs, as ratios to the floor (floor.py), in one run on one machine.
+
+usage: gateway.py [--seconds N] [--rounds N] [--json]
+Each runs alone on processor 0, load and upstream on processor 1, in turn: floor, gateway, floor, gateway, … The figure is the CPU
+time (user and system) of the workers' process group, which a noisy neighbour disturbs less than wall time; a ratio is the median
+over the rounds. The gateway serves 50 deployments under 100 rules (world.py), with facts that differ in each request, keys, a
+ledger on disk and metrics on.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import world
+
+HERE = pathlib.Path(__file__).resolve().parent
+UPSTREAM_PORT, FLOOR_PORT, GATEWAY_PORT = 9001, 9100, 9180
+CELLS = (  # label, connections, kind, prompt characters, per what, the ratio that must not be passed
+    ("plain request, 1 connection", 1, "plain", 400, "ok", None),
+    ("plain request, 64 connections", 64, "plain", 400, "ok", 2.0),
+    ("streamed chunk, 50 at once", 50, "stream", 400, "chunks", 1.0),
+    ("100 kB prompt, 16 connections", 16, "plain", 100_000, "ok", 1.5),
+)
+READY_S_MAX, WORKER_MB_MAX = 2.0, 60.0
+
+
+@dataclass
+class Running:
+    """A server under measurement. `group` is the process group that is charged; None until known."""
+
+    process: subprocess.Popen[bytes]
+    port: int
+    key: str
+    model: str
+    headers: str
+    began: float
+
+    def members(self) -> Iterator[int]:
+        """The processes that are charged: a gateway's workers, or the floor."""
+        for name in os.listdir("/proc"):
+            if not name.isdigit():
+                continue
+            try:
+                fields = pathlib.Path(f"/proc/{name}/stat").read_text().rsplit(")", 1)[1].split()
+                command = pathlib.Path(f"/proc/{name}/cmdline").read_text()
+            except OSError:
+                continue
+            if int(fields[2]) == self.process.pid and (self.port == FLOOR_PORT or "gateway.worker" in command):
+                yield int(name)
+
+    def cpu_s(self) -> float:
+        ticks = 0
+        for process in self.members():
+            fields = pathlib.Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()
+            ticks += int(fields[11]) + int(fields[12])
+        return ticks / os.sysconf("SC_CLK_TCK")
+
+    def memory_mb(self) -> float:
+        sizes = []
+        for process in self.members():
+            lines = pathlib.Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
+            sizes.append(next(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024)
+        return max(sizes, default=0.0)
+
+    def stop(self) -> None:
+        os.killpg(self.process.pid, signal.SIGTERM)
+        try:
+            self.process.wait(15)
+        except subprocess.TimeoutExpired:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+
+
+def start(command: list[str], port: int, key: str, model: str, headers: str, folder: pathlib.Path) -> tuple[Running, float]:
+    """Start a server on processor 0 and wait for its first answer; returns it and the seconds that took."""
+    began = time.monotonic()
+    with (folder / f"{port}.log").open("ab") as log:
+        process = subprocess.Popen(["taskset", "-c", "0", *command], start_new_session=True, stdout=log, stderr=log, cwd=HERE)
+    running = Running(process, port, key, model, headers, began)
+    body = json.dumps({"model": model, "messages": [{"role": "user", "content": "hi"}]}).encode()
+    known = {"content-type": "application/json", "authorization": f"Bearer {key}"}
+    while time.monotonic() - began < 30:
+        if process.poll() is not None:
+            break
+        try:
+            request = urllib.request.Request(f"http://127.0.0.1:{port}/v1/chat/completions", body, known)
+            urllib.request.urlopen(request, timeout=5).read()
+            return running, time.monotonic() - began
+        except urllib.error.HTTPError as error:
+            raise SystemExit(f"port {port} answered {error.code}: {error.read().decode()}") from error
+        except OSError:
+            time.sleep(0.01)
+    raise SystemExit(f"nothing answers on port {port}:\n{(folder / f'{port}.log').read_text()[-3000:]}")
+
+
+def load(running: Running, connections: int, kind: str, chars: int, seconds: float) -> dict[str, float]:
+    """Run load.py on processor 1 and add what it cost."""
+    before = running.cpu_s()
+    arguments = [running.port, "/v1/chat/completions", connections, seconds, kind, running.model, running.key, chars]
+    environment = {**os.environ, "LOAD_HEADERS": running.headers}
+    command = ["taskset", "-c", "1", sys.executable, str(HERE / "load.py"), *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    if done.returncode:
+        raise SystemExit(done.stderr)
+    result: dict[str, float] = json.loads(done.stdout)
+    if result["errors"] or not result["ok"]:
+        raise SystemExit(f"errors under load: {result}")
+    result["cpu_us"] = (running.cpu_s() - before) * 1e6
+    return result
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=4.0, help="a cell (4)")
+    parser.add_argument("--rounds", type=int, default=3, help="floor and gateway in turn, so often (3)")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    if (os.cpu_count() or 1) < 2:
+        raise SystemExit("two processors are needed: one for the gateway, one for load and upstream")
+    with tempfile.TemporaryDirectory(prefix="gateway-bench-") as name:
+        folder = pathlib.Path(name)
+        world.write(folder / "policies", UPSTREAM_PORT)
+        upstream = subprocess.Popen(["taskset", "-c", "1", sys.executable, str(HERE / "upstream.py"), str(UPSTREAM_PORT), "100", "10"])
+        try:
+            return report(measure(folder, options.seconds, options.rounds), as_json=options.json)
+        finally:
+            upstream.terminate()
+            upstream.wait()
+
+
+def measure(folder: pathlib.Path, seconds: float, rounds: int) -> dict[str, object]:
+    """All rounds of all cells. CPU in µs, memory in MB, ready in seconds."""
+    floor = [sys.executable, "-m", "uvicorn", "--port", str(FLOOR_PORT), "--no-access-log", "--log-level", "warning"]
+    floor += ["--loop", "uvloop", "--http", "httptools", "floor:app"]
+    gateway = [sys.executable, "-m", "gateway", "serve", "--policies", str(folder / "policies"), "--port", str(GATEWAY_PORT)]
+    gateway += ["--ops-port", "9181", "--state", str(folder / "state")]
+    cells: dict[str, dict[str, list[float]]] = {cell[0]: {"floor": [], "gateway": [], "p50": [], "p99": []} for cell in CELLS}
+    ready, memory = [], []
+    for _ in range(rounds):
+        for who, command, port, key, model, headers in (
+            ("floor", floor, FLOOR_PORT, "k", "m", ""),
+            ("gateway", gateway, GATEWAY_PORT, world.KEY, "auto", world.headers()),
+        ):
+            running, ready_s = start(command, port, key, model, headers, folder)
+            try:
+                load(running, 8, "plain", 400, 1.0)  # warm up
+                for label, connections, kind, chars, per, _ in CELLS:
+                    result = load(running, connections, kind, chars, seconds)
+                    cells[label][who].append(result["cpu_us"] / result[per])
+                    if who == "gateway":
+                        cells[label]["p50"].append(result["p50_ms"])
+                        cells[label]["p99"].append(result["p99_ms"])
+                if who == "gateway":
+                    ready.append(ready_s)
+                    memory.append(running.memory_mb())
+            finally:
+                running.stop()
+    return {"cells": cells, "ready_s": ready, "worker_mb": memory}
+
+
+def report(measured: dict[str, object], *, as_json: bool) -> int:
+    """Print the ratios; 1 if one passes what it may be."""
+    cells: dict[str, dict[str, list[float]]] = measured["cells"]  # type: ignore[assignment]
+    rows, missed = [], 0
+    for label, _, _, _, _, most in CELLS:
+        found = cells[label]
+        ratio = statistics.median(ours / floor for ours, floor in zip(found["gateway"], found["floor"], strict=True))
+        over = most is not None and ratio > most
+        missed += over
+        rows.append({
+            "what": label, "floor_us": round(statistics.median(found["floor"]), 1), "gateway_us": round(statistics.median(found["gateway"]), 1),
+            "ratio": round(ratio, 2), "at_most": most, "p50_ms": statistics.median(found["p50"]), "p99_ms": statistics.median(found["p99"]),
+        })  # fmt: skip
+    ready_s, worker_mb = statistics.median(measured["ready_s"]), max(measured["worker_mb"])  # type: ignore[call-overload]
+    missed += (ready_s > READY_S_MAX) + (worker_mb > WORKER_MB_MAX)
+    if as_json:
+        print(json.dumps({"cells": rows, "ready_s": ready_s, "worker_mb": worker_mb}))
+        return int(missed > 0)
+    print(f"{'CPU per':32}{'floor µs':>10}{'gateway µs':>12}{'ratio':>8}{'at most':>9}{'p50 ms':>9}{'p99 ms':>9}")
+    for row in rows:
+        most = f"{row['at_most']:.1f}" if row["at_most"] else "-"
+        print(f"{row['what']:32}{row['floor_us']:>10}{row['gateway_us']:>12}{row['ratio']:>8}{most:>9}{row['p50_ms']:>9}{row['p99_ms']:>9}")
+    print(f"ready after {ready_s:.2f} s (at most {READY_S_MAX:.0f}); {worker_mb:.0f} MB a worker after load (at most {WORKER_MB_MAX:.0f})")
+    return int(missed > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

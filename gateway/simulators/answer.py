@@ -50,7 +50,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Write:
-    """Bytes to send. Those of part `body` are counted as chunks in the journal; a `piece` is a part of one that is not."""
+    """Bytes to send. Those of part `body` are counted as chunks in the journal; a `piece`, part of one, is not."""
 
     data: bytes
     part: Literal["head", "piece", "body", "end"]

@@ -33,7 +33,7 @@ _TOOL = re.compile(r"\[\[tool(?::([^\]]+))?\]\]")
 
 @dataclass(frozen=True)
 class Ask:
-    """A chat request whose body is a JSON object. Wrong types inside it read as absent; a dialect that minds says so."""
+    """A chat request whose body is a JSON object. Wrong types inside it read as absent, unless a dialect minds."""
 
     body: Mapping[str, Any]
     number: int
@@ -112,7 +112,7 @@ def text_of(content: Any) -> str:
 
 @dataclass(frozen=True)
 class Call:
-    """A call of a tool: its name, its arguments as JSON text, and random-looking hex from which a dialect mints an id."""
+    """A call of a tool: its name, its arguments as JSON text, and hex from which a dialect mints an id."""
 
     name: str
     arguments: str

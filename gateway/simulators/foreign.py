@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from types import TracebackType
-from typing import Self
+from typing import Self, cast
 
 from gateway.simulators.journal import PATIENCE_SECONDS
 
@@ -51,7 +51,7 @@ class ForeignListener:
         return f"{'https' if self._ssl else 'http'}://{self.host}:{self.port}"
 
     async def reached(self, n: int = 1, *, patience_seconds: float = PATIENCE_SECONDS) -> None:
-        """Return once `n` connections have been accepted. Raises TimeoutError. For planted faults, which must be seen."""
+        """Return once `n` connections were accepted. Raises TimeoutError. For planted faults, which must be seen."""
         async with asyncio.timeout(patience_seconds):
             while self.accepts < n:
                 self._changed.clear()
@@ -85,9 +85,8 @@ class _Visitor(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        self._listener._transports.add(transport)
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is one by behaviour, not by class
+        self._listener._transports.add(self._transport)
 
     def data_received(self, data: bytes) -> None:
         self._listener.received += data

@@ -9,7 +9,7 @@ Rule 2: nobody waits by sleeping. `received`, `finished` and `aborted` wake when
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -84,7 +84,7 @@ class Journal:
     def __len__(self) -> int:
         return len(self.entries)
 
-    def __iter__(self) -> Any:
+    def __iter__(self) -> Iterator[Entry]:
         return iter(self.entries)
 
     def __getitem__(self, index: int) -> Entry:
@@ -119,7 +119,10 @@ class Journal:
 
     async def disconnected(self, *, patience_seconds: float = PATIENCE_SECONDS) -> None:
         """Return once no connection is open. Raises TimeoutError as above."""
-        done: Callable[[], list[Any]] = lambda: [True] if self.open_connections == 0 else []
+
+        def done() -> list[Any]:
+            return [True] if self.open_connections == 0 else []
+
         await self._wait("no open connection", done, 1, patience_seconds)
 
     async def _wait(self, wanted: str, found: Callable[[], list[Any]], n: int, patience_seconds: float) -> list[Any]:

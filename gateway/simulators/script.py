@@ -116,8 +116,8 @@ def load(path: Path, dialect: Dialect) -> Script:
 
 
 def parse(given: Any, dialect: Dialect) -> Script:
-    """A script from JSON values (or faults of this package in place of objects). Raises ScriptError with every mistake."""
-    if not isinstance(given, list):
+    """A script from JSON values, or faults in place of objects. Raises ScriptError with every mistake."""
+    if not isinstance(given, list | tuple):
         raise ScriptError([f"a script is a list of rules, and this is {_kind(given)}"])
     mistakes: list[str] = []
     rules = [_rule(f"rule {i}", rule, dialect, mistakes) for i, rule in enumerate(given, 1)]
@@ -157,7 +157,7 @@ def _match(where: str, given: Any, mistakes: list[str]) -> Match:
         header = {}
     for name, kind in (("contains", str), ("path", str), ("stream", bool)):
         if given.get(name) is not None and not isinstance(given[name], kind):
-            mistakes.append(f"{where}: `{name}` is {_kind(given[name])}; it is a {kind.__name__}")
+            mistakes.append(f"{where}: `{name}` is {_kind(given[name])}; it is {_words(kind)}")
     return Match(model, nth, header, given.get("contains"), given.get("stream"), given.get("path"))
 
 
@@ -166,7 +166,7 @@ def _list_of(where: str, name: str, value: Any, kind: type, mistakes: list[str])
         return None
     values = value if isinstance(value, list) else [value]
     if not all(isinstance(v, kind) and not isinstance(v, bool) for v in values):
-        mistakes.append(f"{where}: `{name}` is {value!r}; it is a {kind.__name__} or a list of them")
+        mistakes.append(f"{where}: `{name}` is {value!r}; it is {_words(kind)} or a list of them")
         return None
     return tuple(values)
 

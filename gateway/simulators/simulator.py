@@ -128,7 +128,7 @@ class Simulator:
         if isinstance(script, Path):
             self.script = scripts.load(script, self.dialect)
         else:
-            self.script = scripts.parse(list(script), self.dialect)
+            self.script = scripts.parse(script, self.dialect)
 
     async def received(self, n: int = 1, *, patience_seconds: float = PATIENCE_SECONDS) -> list[Entry]:
         """The first `n` requests, once they have arrived. Raises TimeoutError naming what came instead."""
@@ -310,7 +310,7 @@ class Simulator:
                 return control(404, {"mistakes": [f"no `{method} {path}` here; known under {CONTROL} are {known}"]})
 
 
-class Finished(Exception):  # noqa: N818 - no error: the script asked for the end
+class Finished(Exception):
     """The script ended the answer by cutting the connection."""
 
 

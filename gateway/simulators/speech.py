@@ -18,7 +18,7 @@ _WORDS = {language: frozenset(words.split()) for language, words in _MARKS.items
 
 _ANSWERS = {
     "en": "This is the {who} simulator speaking for {model}. I read {words} words and would answer them here.",
-    "de": "Hier spricht der {who}-Simulator für {model}. Ich habe {words} Wörter gelesen und würde sie hier beantworten.",
+    "de": "Hier spricht der {who}-Simulator für {model}. Ich habe {words} Wörter gelesen und beantworte sie hier.",
     "fr": "Ici le simulateur {who} pour {model}. J'ai lu {words} mots et j'y répondrais ici.",
     "es": "Aquí habla el simulador {who} por {model}. He leído {words} palabras y las respondería aquí.",
     "it": "Qui parla il simulatore {who} per {model}. Ho letto {words} parole e risponderei qui.",

@@ -53,7 +53,7 @@ class Quota:
 
 
 class Dialect(ABC):
-    """A provider's wire. Instances belong to one simulator and may keep what the provider would keep, a prompt cache."""
+    """A provider's wire. An instance belongs to one simulator and keeps what the provider would: a prompt cache."""
 
     name: ClassVar[str]
     who: ClassVar[str]

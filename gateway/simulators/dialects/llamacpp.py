@@ -8,6 +8,7 @@ models that it does not have.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -57,11 +58,13 @@ class LlamaCpp(Dialect):
         )
         answer = self.error(self.case("too_long"), detail=detail)
         error = {**answer.documents[0]["error"], "n_prompt_tokens": prompt_tokens, "n_ctx": self.world.window}
-        return Answer(answer.status, answer.headers, ({"error": error},))
+        return replace(answer, documents=({"error": error},))
 
     def error(self, case: ErrorCase, *, message: str | None = None, status: int | None = None, **words: Any) -> Answer:
         status = status or case.status
-        return Answer(status, self.headers(stream=False), (self.error_document(case, message, status, **words),))
+        document = self.error_document(case, message, status, **words)
+        # Every error closes the connection, and says so in place of `keep-alive` (recorded).
+        return Answer(status, self._headers("application/json; charset=utf-8"), (document,), keep_alive=False)
 
     def error_document(self, case: ErrorCase, message: str | None, status: int, **words: Any) -> Document:
         """`{"error": {code, message, type}}`, code an integer."""
@@ -130,9 +133,14 @@ class LlamaCpp(Dialect):
         }
 
     def headers(self, *, stream: bool, reply: Reply | None = None) -> tuple[Header, ...]:
-        content = "text/event-stream" if stream else "application/json; charset=utf-8"
-        extra = (("x-accel-buffering", "no"),) if stream else ()
-        return (("server", "llama.cpp"), ("access-control-allow-origin", ""), *extra, ("content-type", content))
+        """Those of its HTTP library, which closes a connection after 5 idle seconds or 100 requests, and says so."""
+        limits = ("keep-alive", "timeout=5, max=100")
+        if stream:
+            return (*self._headers("text/event-stream"), ("x-accel-buffering", "no"), limits)
+        return (*self._headers("application/json; charset=utf-8"), limits)
+
+    def _headers(self, content: str) -> tuple[Header, ...]:
+        return (("server", "llama.cpp"), ("access-control-allow-origin", ""), ("content-type", content))
 
     def model_list(self, names: Sequence[str]) -> Document:
         meta = {"n_ctx": self.world.window or 8192, "n_ctx_train": 8192}

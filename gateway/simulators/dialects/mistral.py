@@ -7,9 +7,8 @@ only if both know them: a gateway that passes here passes either.
 
 from __future__ import annotations
 
-import re
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import orjson
@@ -17,29 +16,9 @@ import orjson
 from gateway.simulators.answer import Answer, Header, Pace
 from gateway.simulators.ask import Ask, Reply, Usage
 from gateway.simulators.dialects.base import Dialect, Document, ErrorCase, World, worded
+from gateway.simulators.dialects.mistral_rules import bad_call_id, order_problem, problem, schema_problems
 from gateway.simulators.tokens import PrefixCache
 
-FIELDS = frozenset(
-    "model messages temperature top_p max_tokens stream stop random_seed metadata response_format tools tool_choice"
-    " presence_penalty frequency_penalty n prediction parallel_tool_calls prompt_mode reasoning_effort guardrails"
-    " prompt_cache_key safe_prompt".split()
-)
-MESSAGE_FIELDS = {
-    "system": frozenset({"role", "content"}),
-    "user": frozenset({"role", "content"}),
-    "assistant": frozenset({"role", "content", "tool_calls", "prefix"}),
-    "tool": frozenset({"role", "content", "tool_call_id", "name"}),
-}
-CALL_FIELDS = frozenset({"id", "type", "function", "index"})
-TOOL_CALL_ID = re.compile(r"[a-zA-Z0-9]{9}")
-MAY_FOLLOW = {
-    # who may speak after whom; `None` is the beginning
-    None: {"system", "user", "assistant"},
-    "system": {"system", "user", "assistant"},
-    "user": {"system", "user", "assistant"},
-    "assistant": {"system", "user", "assistant", "tool"},
-    "tool": {"assistant", "tool"},
-}
 PADDING = "abcdefghijklmnopqrstuvwxyz0123456"
 
 
@@ -143,7 +122,7 @@ class Mistral(Dialect):
         return (b"data: " + orjson.dumps(self.error_document(case, None, case.status)) + b"\n\n",)
 
     def not_json(self) -> Answer:
-        return self.unprocessable([_problem("json_invalid", ["body", 0], "JSON decode error", {})])
+        return self.unprocessable([problem("json_invalid", ["body", 0], "JSON decode error", {})])
 
     def not_found(self, method: str, path: str) -> Answer:
         return Answer(
@@ -166,7 +145,7 @@ class Mistral(Dialect):
     def plain(self, ask: Ask, reply: Reply) -> Document:
         message: Document = {"role": "assistant", "content": reply.text}
         if reply.reasoning:
-            message["content"] = [thinking(reply.thought, closed=True), {"type": "text", "text": reply.text}]
+            message["content"] = [thinking(reply.thought), {"type": "text", "text": reply.text}]
         message["tool_calls"] = [
             {"id": call_id(c.seed), "function": {"name": c.name, "arguments": c.arguments}, "index": i}
             for i, c in enumerate(reply.calls)
@@ -174,11 +153,11 @@ class Mistral(Dialect):
         choices = [{"index": i, "finish_reason": reply.finish, "message": message} for i in range(reply.choices)]
         return {
             "id": reply.seed[:32],
+            "object": "chat.completion",
             "created": reply.created,
             "model": reply.model,
-            "usage": usage(reply.usage),
-            "object": "chat.completion",
             "choices": choices,
+            "usage": usage(reply.usage),
         }
 
     def chunks(self, ask: Ask, reply: Reply) -> list[Document]:
@@ -238,7 +217,15 @@ class Mistral(Dialect):
         return tuple(out)
 
     def model_list(self, names: Sequence[str]) -> Document:
-        abilities = "completion_chat function_calling completion_fim fine_tuning vision ocr classification".split()
+        abilities = [
+            "completion_chat",
+            "function_calling",
+            "completion_fim",
+            "fine_tuning",
+            "vision",
+            "ocr",
+            "classification",
+        ]
         abilities += ["moderation", "audio", "audio_transcription"]
         return {
             "object": "list",
@@ -298,70 +285,3 @@ def call_deltas(reply: Reply) -> Iterator[Document]:
 def padding(seed: str, salt: int) -> str:
     """The random-looking `p` of a chunk, which hides the length of its content from an observer. Deterministic here."""
     return PADDING[: 1 + (int(seed[:4], 16) + 7 * salt) % len(PADDING)]
-
-
-def schema_problems(body: Mapping[str, Any]) -> Iterator[Document]:
-    """What the request schema forbids, each as the recorded 422 lists it."""
-    yield from _extra(body, FIELDS, ["body"])
-    if body.get("tools") == []:  # recorded: an empty list of tools is refused as if the field did not exist
-        yield _problem("extra_forbidden", ["body", "tools"], "Extra inputs are not permitted", [])
-    for name, kind in (("model", str), ("messages", list)):
-        if not isinstance(body.get(name), kind):
-            found = body.get(name)
-            missing = ("missing", "Field required") if name not in body else ("type", f"Input should be a {name}")
-            yield _problem(missing[0], ["body", name], missing[1], found)
-    for i, message in enumerate(body.get("messages") if isinstance(body.get("messages"), list) else []):
-        role = message.get("role") if isinstance(message, dict) else None
-        if role not in MESSAGE_FIELDS:
-            roles = "'system', 'user', 'assistant', 'tool'"
-            text = f"Input tag '{role}' found using 'role' does not match any of the expected tags: {roles}"
-            yield _problem("union_tag_invalid", ["body", "messages", i], text, message)
-            continue
-        yield from _extra(message, MESSAGE_FIELDS[role], ["body", "messages", i, role])
-        calls = message.get("tool_calls")
-        for j, call in enumerate(calls if isinstance(calls, list) else []):
-            yield from _extra(call, CALL_FIELDS, ["body", "messages", i, role, "tool_calls", j])
-    temperature = body.get("temperature")
-    if isinstance(temperature, int | float) and not 0 <= temperature <= 1.5:
-        text = "Input should be less than or equal to 1.5"
-        yield _problem("less_than_equal", ["body", "temperature"], text, temperature)
-
-
-def _extra(given: Any, known: frozenset[str], where: list[str | int]) -> Iterator[Document]:
-    for name in given if isinstance(given, dict) else ():
-        if name not in known:
-            yield _problem("extra_forbidden", [*where, name], "Extra inputs are not permitted", given[name])
-
-
-def _problem(kind: str, where: list[str | int], text: str, found: Any) -> Document:
-    return {"type": kind, "loc": where, "msg": text, "input": found}
-
-
-def order_problem(messages: Sequence[Mapping[str, Any]]) -> str | None:
-    """What is wrong with who speaks after whom, in Mistral's words, or None."""
-    previous: str | None = None
-    for message in messages:
-        role = str(message.get("role"))
-        if role not in MAY_FOLLOW.get(previous, set()):
-            return f"Unexpected role '{role}' after role '{previous}'" if previous else f"Unexpected role '{role}'"
-        previous = role
-    last = messages[-1] if messages else {}
-    if previous == "assistant" and last.get("prefix") is not True or previous in (None, "system"):
-        return (
-            "Expected last role User or Tool (or Assistant with prefix True) for serving but got"
-            f" {previous or 'nothing'}"
-        )
-    return None
-
-
-def bad_call_id(messages: Sequence[Mapping[str, Any]]) -> str | None:
-    """The first tool-call id that is not nine letters and digits, or None."""
-    for message in messages:
-        calls = message.get("tool_calls")
-        found = [c.get("id") for c in calls if isinstance(c, dict)] if isinstance(calls, list) else []
-        if message.get("role") == "tool":
-            found.append(message.get("tool_call_id"))
-        for identity in found:
-            if not isinstance(identity, str) or not TOOL_CALL_ID.fullmatch(identity):
-                return "null" if identity is None else str(identity)
-    return None

@@ -6,6 +6,7 @@ fields are ignored, since recordings show `stream_options` ignored; the vendor s
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +16,10 @@ from gateway.simulators.answer import Answer, Header, Pace
 from gateway.simulators.ask import Ask, Reply
 from gateway.simulators.dialects.base import Dialect, Document, ErrorCase, World, worded
 from gateway.simulators.tokens import PrefixCache
+
+VISION = re.compile(r"\dv")
+"""What the names of models that see have in common (glm-4.6v, glm-5v-turbo). The vendor's schema gives only them lists
+of content parts; what its servers do with one for another model is not known, and this is the stricter guess."""
 
 
 class Zai(Dialect):
@@ -76,8 +81,8 @@ class Zai(Dialect):
 
     def __init__(self, world: World) -> None:
         super().__init__(world)
-        # The granularity is not published. Recordings show 43 of 179 tokens cached, so it is not coarse.
-        self.cache = PrefixCache(block=1)
+        # The granularity is not published. Recorded in March 2026 were 10,560 and 10,944, multiples of 64.
+        self.cache = PrefixCache(block=64)
 
     def refuse(self, ask: Ask, prompt_tokens: int) -> Answer | None:
         """Unknown models, then parameters, then what may not be a conversation, then length."""
@@ -138,10 +143,10 @@ class Zai(Dialect):
         }
 
     def chunks(self, ask: Ask, reply: Reply) -> list[Document]:
-        """Each delta repeats the role; a tool call comes whole; the last chunk has finish and usage together."""
+        """Each delta repeats the role, but that of a tool call, which comes whole; finish and usage come together."""
         deltas: list[Document] = [{"role": "assistant", "reasoning_content": piece} for piece in reply.reasoning]
         deltas += [{"role": "assistant", "content": piece} for piece in reply.content]
-        deltas += [{"role": "assistant", "tool_calls": [call]} for call in calls(reply)]
+        deltas += [{"tool_calls": [call]} for call in streamed_calls(reply)]
         out: list[Document] = [self._chunk(reply, {"index": 0, "delta": delta}) for delta in deltas]
         end = {"index": 0, "finish_reason": reply.finish, "delta": {"role": "assistant", "content": ""}}
         out.append(self._chunk(reply, end) | {"usage": usage(reply)})
@@ -180,6 +185,8 @@ def parameter_problem(ask: Ask) -> str | None:
         value = body.get(name)
         if isinstance(value, int | float) and not low <= value <= high:
             return f"{name}: must be between {low} and {high}"
+    if not VISION.search(ask.model) and any(isinstance(m.get("content"), list) for m in ask.messages):
+        return "messages: content must be a string"
     kind = body.get("response_format")
     if isinstance(kind, dict) and kind.get("type") not in ("text", "json_object"):
         return "response_format.type: only `text` and `json_object` are supported"
@@ -192,10 +199,23 @@ def request_id(reply: Reply) -> str:
 
 
 def calls(reply: Reply) -> list[Document]:
-    """Tool calls whole, with ids that are negative numbers."""
+    """The tool calls of a plain answer, with ids that are negative numbers (recorded)."""
     return [
         {
+            "function": {"arguments": call.arguments, "name": call.name},
             "id": f"call_-{int(call.seed[:15], 16)}",
+            "index": i,
+            "type": "function",
+        }
+        for i, call in enumerate(reply.calls)
+    ]
+
+
+def streamed_calls(reply: Reply) -> list[Document]:
+    """The tool calls of a stream, each whole, with ids of another form (recorded)."""
+    return [
+        {
+            "id": f"call_{call.seed[:24]}",
             "index": i,
             "type": "function",
             "function": {"name": call.name, "arguments": call.arguments},

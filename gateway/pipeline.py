@@ -8,7 +8,7 @@ tried. Rule 3: a cancellation at any await leaves no upstream call open and no p
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from gateway.core.answer import Answer, Problem, cut_short, failed, gone, refused
+from gateway.core.answer import DEFECT, Answer, Problem, cut_short, failed, gone, refused, stopping
 from gateway.core.bounds import Bounds
 from gateway.core.decide import Decision, decide
 from gateway.core.exchange import Attempt, Ended, Fault, Outcome, Request, Scope, Tried
@@ -19,6 +19,7 @@ from gateway.ports import Client, Clock, Ledger, Live, Meter, Opened, Opening, U
 
 KEEPALIVE = b": keep-alive\n\n"
 GONE = Outcome(Ended.CLIENT_GONE, Fault.CLIENT)
+STOPPED = Outcome(Ended.FAILED, Fault.NOBODY, code="shutting_down")
 BROKEN = Outcome(Ended.FAILED, Fault.OURS, code="internal_error")
 SLOW = Outcome(Ended.FAILED, Fault.UPSTREAM, Scope.DEPLOYMENT, code="first_content_timeout")
 
@@ -39,34 +40,55 @@ class World:
 
 @dataclass(slots=True)
 class Course:
-    """One exchange under way: what has been tried so far, and whether the client has been sent a head."""
+    """One exchange under way: what has been tried so far, and how far its event stream is."""
 
     world: World
     request: Request
     decision: Decision
     client: Client
     tried: list[Tried] = field(default_factory=list)
-    streaming: bool = False
+    streaming: bool = False  # the client has been sent a head
+    ended: bool = False  # and the end of the stream: nothing may follow it
+
+    def begin_stream(self, headers: dict[str, str]) -> None:
+        if not self.streaming:
+            self.streaming = True
+            self.client.begin_stream(headers)
+
+    def end_stream(self, problem: Problem | None) -> None:
+        if not self.ended:
+            self.ended = True
+            self.client.end_stream(problem)
 
 
 async def exchange(world: World, view: View, request: Request, client: Client) -> Answer:
     """Decide where `request` may go, serve it from there, and settle. Streams are written to `client` on the way."""
     decision = decide(view, request.facts, request.needs, world.live.read(request.began), world.draw())
     course = Course(world, request, decision, client)
-    answer = gone()
+    answer: Answer | None = None  # stays so when cancelled
     try:
         answer = await _serve(course) if decision.routes else _said(course, refused(decision, request.began))
     except Exception as error:  # noqa: BLE001 - whatever our bug is, the client is answered and the exchange settled
         world.defect(error)
-        answer = _said(course, Problem(500, "internal_error", "the gateway has a defect, and has recorded where"))
+        answer = _said(course, DEFECT)
     finally:
-        settlement = settle(request, decision, tuple(course.tried), answer.status, answer.code, world.clock.now())
-        world.meter.settled(settlement)
+        _settled(course, answer or (gone() if client.gone else Answer(503, problem=stopping())))
+    return answer
+
+
+def _settled(course: Course, answer: Answer) -> None:
+    """Record the exchange. It is over: what fails here raises the alarm, and must not become a second answer."""
+    world = course.world
+    try:
+        settlement = settle(course.request, course.decision, tuple(course.tried), answer.status, answer.code, world.clock.now())
         try:
             world.ledger.settled(settlement)
-        except OSError:  # the exchange is over: all that is left is to raise the alarm
+        except OSError:
             world.meter.ledger_failed()
-    return answer
+        finally:
+            world.meter.settled(settlement)
+    except Exception as error:  # noqa: BLE001
+        world.defect(error)
 
 
 async def _serve(course: Course) -> Answer:
@@ -92,10 +114,11 @@ async def _serve(course: Course) -> Answer:
 async def _attempt(course: Course, attempt: Attempt) -> Answer | None:
     """One call to one route; None: it ended before any content, and what it ended with is the last of `tried`."""
     world, request, client = course.world, course.request, course.client
-    began, first_content, outcome = world.clock.now(), 0.0, BROKEN
+    began, first_content = world.clock.now(), 0.0
+    course.tried.append(Tried(attempt, BROKEN, began, began))  # named before it is contacted, whatever happens next
     opening = world.upstream.open(course.decision, attempt, request)
+    outcome: Outcome | None = None  # stays so when cancelled
     try:
-        outcome = GONE  # what a cancellation at one of the awaits below means
         opened = await _first_content(course, opening)
         if isinstance(opened, Outcome):
             outcome = opened
@@ -104,21 +127,22 @@ async def _attempt(course: Course, attempt: Attempt) -> Answer | None:
         if not request.stream:
             outcome = opened.outcome()
             return Answer(200, opened.body, headers=disclosed(course, attempt, opening), usage=outcome.usage)
-        if not course.streaming:
-            client.begin_stream(disclosed(course, attempt, opening))
-            course.streaming = True
+        course.begin_stream(disclosed(course, attempt, opening))
         outcome = await opened.relay(client)
         if outcome.ended is Ended.CLIENT_GONE:
             return gone()
-        client.end_stream(cut_short(outcome) if outcome.ended is not Ended.SERVED else None)
-        return Answer(200, streamed=True, usage=outcome.usage)
+        problem = cut_short(outcome) if outcome.ended is not Ended.SERVED else None
+        course.end_stream(problem)
+        return Answer(200, problem=problem, streamed=True, usage=outcome.usage)
     except Exception:
-        outcome = BROKEN
+        outcome = outcome or BROKEN
         raise
     finally:
         opening.abort()
+        if outcome is None:
+            outcome = GONE if client.gone else STOPPED
         ended = world.clock.now()
-        course.tried.append(Tried(attempt, outcome, began, ended, first_content, opening.address, opening.dropped))
+        course.tried[-1] = Tried(attempt, outcome, began, ended, first_content, opening.address, opening.dropped)
         world.live.report(attempt, outcome, ended, first_content - began if first_content else None)
 
 
@@ -134,9 +158,7 @@ async def _first_content(course: Course, opening: Opening) -> Opened | Outcome:
         if opened is not None:
             return opened
         waited_s += patience_s
-        if not course.streaming:
-            course.client.begin_stream(identified(course.request))
-            course.streaming = True
+        course.begin_stream(identified(course.request))
         course.client.write(KEEPALIVE)
     return SLOW
 
@@ -144,7 +166,7 @@ async def _first_content(course: Course, opening: Opening) -> Opened | Outcome:
 def _said(course: Course, problem: Problem) -> Answer:
     """Tell the client of `problem`: as an answer, or as an event where a stream has begun."""
     if course.streaming:
-        course.client.end_stream(problem)
+        course.end_stream(problem)
         return Answer(200, problem=problem, streamed=True)
     headers = identified(course.request)
     if "rules" in course.request.disclose and not course.decision.routes:

@@ -31,7 +31,8 @@ class Client(Protocol):
         ...
 
     def on_writable(self, callback: "Flow | None") -> None:
-        """Have `callback(False)` called when writes should pause, `callback(True)` when they may go on; None: take it back."""
+        """Have `callback(False)` called when writes should pause (at once if they should already), `callback(True)` when they may
+        go on; None: take it back."""
         ...
 
     def begin_stream(self, headers: Mapping[str, str]) -> None:

@@ -1,1 +1,1 @@
-"""YAML → one immutable Snapshot: documents are read with positions, checked against tables, and compiled, or refused with every mistake."""
+"""YAML → one immutable Snapshot: read with positions, checked against tables, compiled or refused with every mistake."""

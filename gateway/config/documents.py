@@ -225,8 +225,12 @@ class _Reader:
                 continue
             first = entries.get(key.text)
             if first is not None:
-                self._problems.add(key.mark, f"{show(key.text)} for the second time", f"it stands on line {first.key.mark.line} already")
+                self._problems.add(
+                    key.mark, f"{show(key.text)} for the second time", f"it stands on line {first.key.mark.line} already"
+                )
                 continue
+            if isinstance(value, Scalar) and value.plain and not value.text:
+                value = Scalar(key.mark, "")  # the parser puts nothing where the next thing stands
             entries[key.text] = Entry(key, value)
         return Mapping(mark, entries)
 

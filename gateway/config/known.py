@@ -63,6 +63,8 @@ class Known:
         known = self.words[kind]
         if at.word in known:
             return True
+        if problems.told_of(at.mark):
+            return False
         wanted = f"not {WHAT[kind]}; known: {listed(known)}"
         if kind in ADDED_BY:
             wanted += f"; `{ADDED_BY[kind]}:` defines more"
@@ -80,8 +82,12 @@ class Known:
             expanded = self.vocabulary.expand("region", at.word)
             if expanded is not None:
                 members |= expanded
+            elif problems.told_of(at.mark):
+                continue
             elif at.word == ANYWHERE_WORD:
-                problems.add(at.mark, "`anywhere`", "it is a label of its own, and no place: it stands alone, on an endpoint or deployment")
+                problems.add(
+                    at.mark, "`anywhere`", "it is a label of its own, and no place: it stands alone, on an endpoint or deployment"
+                )
             else:
                 unknown_place(at.word, at.mark, self.vocabulary, problems)
         return frozenset(members)

@@ -38,10 +38,18 @@ ASSURANCES_HELD = MapOf(
 PROCESSED_IN = Key(
     "processed_in",
     PLACES,
-    "countries in which content may be computed on, kept, or read from (support access counts)",
+    "countries in which content may be computed on, kept, or read from (support access counts); `anywhere` where nobody vouches",
     ["DE"],
+    required=True,
 )
-OPERATED_UNDER = Key("operated_under", PLACES, "countries whose law can compel the operator", ["DE"])
+OPERATED_UNDER = Key(
+    "operated_under",
+    PLACES,
+    "countries whose law can compel the operator; `anywhere` where nobody knows",
+    ["DE"],
+    required=True,
+)
+ORIGIN = Key("origin", PLACES, "where its weights come from; `anywhere` where nobody knows", ["FR"], required=True)
 ASSURANCES = Key("assurances", ASSURANCES_HELD, "what is signed or certified, by name", {"dpa": {"until": "2027-06-30"}})
 
 
@@ -67,13 +75,11 @@ def _countries(found: tuple[At, ...], known: Known, problems: Problems) -> froze
     return known.places(found, problems)
 
 
-def places_of(holder: Node, key: Key, what: str, known: Known, problems: Problems) -> Places:
-    """The label `key` of `holder`. Not written at all is an error: `anywhere` has to be said."""
-    node = field(holder, key.name)
-    if node is None:
-        problems.add(holder.mark, f"{what} without `{key.name}`", f"{key.about}; where nobody vouches for any, write `{key.name}: anywhere`")
-        return Places(None)
-    return compile_places(node, known, problems)
+def places_of(holder: Node, key: Key, known: Known, problems: Problems) -> Places:
+    """The label `key` of `holder`. Not written at all is an error, told by its shape: `anywhere` has to be said."""
+    node, before = field(holder, key.name), len(problems)
+    places = Places(None) if node is None else compile_places(node, known, problems)
+    return places if len(problems) == before else Places(None)  # what is wrong in itself is compared with nothing
 
 
 def compile_assurances(node: Node | None, known: Known, problems: Problems) -> tuple[Assurance, ...]:
@@ -96,7 +102,11 @@ def narrowed_places(holder: Node, key: Key, wider: Places, what: str, known: Kno
         problems.add(node.mark, extra, f"{what} may narrow the `{key.name}` of its endpoint and not widen it")
     if wider.until is not None and own.until is not None and own.until > wider.until:
         until = field(node, "until") or node
-        problems.add(until.mark, f"`{last_day(own.until)}`", f"the label of its endpoint is good until {last_day(wider.until)}, and no longer")
+        problems.add(
+            until.mark,
+            f"`{last_day(own.until)}`",
+            f"the label of its endpoint is good until {last_day(wider.until)}, and no longer",
+        )
     until_ = own.until if wider.until is None else min(own.until or wider.until, wider.until)
     return Places(own.countries, own.source or wider.source, own.verified or wider.verified, until_)
 
@@ -114,7 +124,9 @@ def narrowed_assurances(
         mark = entries(node)[own.name][0]
         above = held.get(own.name)
         if above is None:
-            problems.add(mark, show(own.name), f"{what} may narrow the assurances of its endpoint and not widen them: {listed(held)}")
+            problems.add(
+                mark, show(own.name), f"{what} may narrow the assurances of its endpoint and not widen them: {listed(held)}"
+            )
             continue
         if above.until is not None and own.until is not None and own.until > above.until:
             problems.add(mark, show(own.name), f"that of its endpoint is good until {last_day(above.until)}, and no longer")
@@ -126,13 +138,15 @@ def narrowed_assurances(
 def warn_of_stale(what: str, mark: Mark, label: str, places: Places, at: float, warnings: Problems) -> None:
     """Say that a label is stale as of `at`: nothing that asks for a place goes there any more."""
     if places.until is not None and places.until <= at:
-        warnings.add(mark, f"`{label}` of {what}", f"went stale on {last_day(places.until)}, and counts as `anywhere`: look it up again")
+        warnings.add(
+            mark, f"`{label}` of {what}", f"went stale on {last_day(places.until)}, and counts as `anywhere`: look it up again"
+        )
 
 
 def warn_of_ended(what: str, mark: Mark, assurances: tuple[Assurance, ...], at: float, warnings: Problems) -> None:
     """Say which assurances have ended as of `at`."""
     for assurance in assurances:
         if assurance.until is not None and assurance.until <= at:
-            warnings.add(mark, f"the assurance `{assurance.name}` of {what}", f"ended on {last_day(assurance.until)}, and counts as absent")
-
-
+            warnings.add(
+                mark, f"the assurance `{assurance.name}` of {what}", f"ended on {last_day(assurance.until)}, and counts as absent"
+            )

@@ -74,7 +74,14 @@ LIMITS: Final = Record("`limits`", tuple(_key(item) for item in dataclasses.fiel
 
 AT_MOST: Final = Record(
     "`at_most`",
-    (Key("usd_per_request", Amount("US dollars"), "the estimated price of one request, in US dollars: what would cost more has no route", 1.0),),
+    (
+        Key(
+            "usd_per_request",
+            Amount("US dollars"),
+            "the estimated price of one request, in US dollars: what would cost more has no route",
+            1.0,
+        ),
+    ),
 )
 
 

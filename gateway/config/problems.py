@@ -64,11 +64,17 @@ class Problems:
     """Collects mistakes while documents are checked; the same one at the same place is told once."""
 
     found: dict[Problem, None] = field(default_factory=dict)
+    _places: set[tuple[str, int, int]] = field(default_factory=set)
 
     def add(self, mark: Mark, found: str, wanted: str, nearest: str = "") -> None:
         """Note one mistake at `mark`."""
         if len(self.found) < PROBLEMS_MAX:
+            self._places.add((mark.file, mark.line, mark.column))
             self.found.setdefault(Problem(mark.file, mark.line, mark.column, found, wanted, nearest))
+
+    def told_of(self, mark: Mark) -> bool:
+        """Whether something is wrong at `mark` already, so that more about the same word would be an echo."""
+        return (mark.file, mark.line, mark.column) in self._places
 
     def __len__(self) -> int:
         return len(self.found)

@@ -185,20 +185,21 @@ INSTANT: Final = r"(19[7-9][0-9]|[2-8][0-9]{3})-[0-9]{2}-[0-9]{2}(T[0-9]{2}:[0-9
 
 @dataclass(frozen=True, slots=True)
 class OneOrMore:
-    """One word, or a list of them."""
+    """One word, or a list of them, not empty unless `least` is 0."""
 
     item: Word
+    least: int = 1
 
     def check(self, node: Node, problems: Problems) -> None:
         if isinstance(node, Sequence):
-            ListOf(self.item).check(node, problems)
+            ListOf(self.item, self.least).check(node, problems)
         elif isinstance(node, Mapping):
             problems.add(node.mark, kind(node), f"wanted {self.wanted}")
         else:
             self.item.check(node, problems)
 
     def schema(self) -> Schema:
-        return {"anyOf": [self.item.schema(), ListOf(self.item).schema()]}
+        return {"anyOf": [self.item.schema(), ListOf(self.item, self.least).schema()]}
 
     @property
     def wanted(self) -> str:
@@ -292,7 +293,9 @@ class Record:
             elif name in self.refused:
                 problems.add(entry.key.mark, show(name), self.refused[name])
             else:
-                problems.add(entry.key.mark, show(name), f"{self.what} has no such key; it has {listed(known)}", nearest(name, known))
+                problems.add(
+                    entry.key.mark, show(name), f"{self.what} has no such key; it has {listed(known)}", nearest(name, known)
+                )
         for key in self.keys:
             if key.required and key.name not in node.entries:
                 problems.add(node.mark, f"{self.what} without `{key.name}`", f"write `{key.name}`: {key.about}")
@@ -306,7 +309,7 @@ class Record:
 
     def schema(self) -> Schema:
         properties = {key.name: {**key.shape.schema(), "description": key.about, "examples": [key.example]} for key in self.keys}
-        found: Schema = {"type": "object", "additionalProperties": False, "properties": properties}
+        found: Schema = {"title": self.what, "type": "object", "additionalProperties": False, "properties": properties}
         if required := [key.name for key in self.keys if key.required]:
             found["required"] = required
         if self.least:

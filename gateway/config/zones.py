@@ -1,7 +1,7 @@
 """Countries and built-in zones: who belongs to what, who says so, and since when it was looked up.
 
 Countries are ISO 3166-1 alpha-2. A zone is only ever a set of them; no cloud region's name says which it lies in (`eu-west-2` is
-London, `eu-central-2` is Zurich). The US is in no zone here: it enters by the assurance `dpf`, which is a company's and not a country's.
+London, `eu-central-2` is Zurich). The US is in no zone here: it enters by the assurance `dpf`, which companies have, not countries.
 """
 
 from dataclasses import dataclass
@@ -23,25 +23,36 @@ class Zone:
 
 VERIFIED: Final = "2026-11-20"
 
-_EU = frozenset("AT BE BG CY CZ DE DK EE ES FI FR GR HR HU IE IT LT LU LV MT NL PL PT RO SE SI SK".split())
-_EFTA = frozenset("CH IS LI NO".split())
+_EU_CODES: Final = "AT BE BG CY CZ DE DK EE ES FI FR GR HR HU IE IT LT LU LV MT NL PL PT RO SE SI SK"
+_EU: Final = frozenset(_EU_CODES.split())
+_EFTA: Final = frozenset({"CH", "IS", "LI", "NO"})
 
-# Third countries with a decision under article 45 GDPR. Canada's reaches commercial organisations only (PIPEDA). The decision on the
-# US (2023/1795) reaches certified companies only, so the US is not here. That on the UK runs until 2031-12-27.
-_ADEQUACY = frozenset("AD AR BR CA CH FO GB GG IL IM JE JP KR NZ UY".split())
+# Third countries with a decision under article 45 GDPR. Canada's reaches commercial organisations only (PIPEDA). That on the UK
+# runs until 2031-12-27. The one on the US (2023/1795) reaches certified companies only, so the US is not here.
+_ADEQUACY_CODES: Final = "AD AR BR CA CH FO GB GG IL IM JE JP KR NZ UY"
+_ADEQUACY: Final = frozenset(_ADEQUACY_CODES.split())
 
 BUILT_IN: Final = {
     zone.name: zone
     for zone in (
         Zone("EU", _EU, "member states of the European Union", VERIFIED),
         Zone("EFTA", _EFTA, "member states of the European Free Trade Association", VERIFIED),
-        Zone("EEA", _EU | {"IS", "LI", "NO"}, "agreement on the European Economic Area: the EU, Iceland, Liechtenstein, Norway", VERIFIED),
-        Zone("UK", frozenset({"GB"}), "the United Kingdom, whose ISO 3166-1 code is GB; without Jersey, Guernsey and Man", VERIFIED),
-        Zone("CN", frozenset({"CN"}), "mainland China; Hong Kong (HK), Macao (MO) and Taiwan (TW) have codes of their own", VERIFIED),
+        Zone(
+            "EEA",
+            _EU | {"IS", "LI", "NO"},
+            "agreement on the European Economic Area: the EU, Iceland, Liechtenstein, Norway",
+            VERIFIED,
+        ),
+        Zone(
+            "UK", frozenset({"GB"}), "the United Kingdom, whose ISO 3166-1 code is GB; without Jersey, Guernsey and Man", VERIFIED
+        ),
+        Zone(
+            "CN", frozenset({"CN"}), "mainland China; Hong Kong (HK), Macao (MO) and Taiwan (TW) have codes of their own", VERIFIED
+        ),
         Zone(
             "GDPR-adequacy",
             _ADEQUACY,
-            "decisions of the European Commission under article 45 GDPR, the latest (EU) 2026/179 on Brazil; without the EEA and the US",
+            "decisions of the Commission under article 45 GDPR, the latest (EU) 2026/179 on Brazil; without the EEA and the US",
             VERIFIED,
         ),
     )

@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 from gateway.core.decide import Decision, Verdict
 from gateway.core.exchange import Ended, Fault, Outcome, Usage
 from gateway.core.explain import refusal_message, too_long_message, unavailable_message
+from gateway.core.fleeting import fleeting
 
 RETRY_AFTER_S = 30.0  # where nothing tells when a route will be back: one breaker period and its doubling
 
@@ -25,7 +27,7 @@ class Problem(Exception):
         return self.message
 
 
-@dataclass(frozen=True, slots=True)
+@fleeting(frozen=True, slots=True)
 class Answer:
     """The end of an exchange. Either `body`, or `problem`, or `streamed` (all is written already)."""
 
@@ -40,6 +42,9 @@ class Answer:
     def code(self) -> str:
         """The error's code; "" where there is none."""
         return self.problem.code if self.problem is not None else ""
+
+
+DEFECT: Final = Problem(500, "internal_error", "the gateway has a defect, and has recorded where")
 
 
 def gone() -> Answer:
@@ -76,6 +81,11 @@ def failed(outcomes: list[Outcome]) -> Problem:
     status = 504 if "timeout" in last.code else 502
     mendable = any(not (outcome.permanent and outcome.fault is Fault.OURS) for outcome in outcomes)
     return Problem(status, "upstream_failed", f"{tried}: {how}", should_retry=None if mendable else False)
+
+
+def stopping() -> Problem:
+    """What to say when the worker stops before the exchange has ended."""
+    return Problem(503, "shutting_down", "the gateway is stopping; try again", retry_after_s=1.0)
 
 
 def cut_short(outcome: Outcome) -> Problem:

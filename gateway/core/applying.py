@@ -1,7 +1,8 @@
 """Which rules and preferences apply to a request: one table for each fact that any of them tests.
 
-A line of the policy applies when all its tests do, and a test looks at one fact. So each value of a fact lets certain lines apply,
-and what applies to a request is what all its facts let apply: one look-up a fact, and-ed. Lines are numbered, sets of them are masks.
+A line of the policy applies when all its tests hold, and a test looks at one fact. So each value of a fact lets certain lines
+apply, and what applies to a request is what all its facts let apply: one look-up a fact, and-ed. Lines are numbered, sets of them
+are masks.
 """
 
 from collections.abc import Iterable
@@ -11,7 +12,6 @@ from operator import attrgetter
 from typing import Any
 
 from gateway.core.facts import RequestFacts
-from gateway.core.masks import total
 from gateway.core.memo import Memo
 from gateway.core.policy import FactTest, When
 
@@ -55,12 +55,11 @@ class Applying:
 
     def __init__(self, lines: Iterable[tuple[When, Holds]]) -> None:
         tables: dict[str, Table] = {}
-        count = 0
+        self._all = 0
         for line, (when, holds) in enumerate(lines):
-            count += 1
+            self._all |= 1 << line
             for test in when:
                 tables.setdefault(test.fact, Table(test.fact)).add(test, line, holds)
-        self._all = total(range(count))
         self._tables = tuple(tables.values())
         # with one name attrgetter gives a bare value, with none it can't be made; so `inspected`, which no rule tests, pads it
         self._get: attrgetter[tuple[Any, ...]] = attrgetter(*(table.fact for table in self._tables), "inspected", "inspected")

@@ -5,29 +5,23 @@ Promises: every deployment is a route or an exclusion with all its reasons. Rule
 and rank come after and only take away, or order.
 """
 
-from dataclasses import dataclass
-from enum import Enum
+from dataclasses import replace
+from enum import StrEnum
 from functools import cached_property
 
 from gateway.core.exchange import Needs
 from gateway.core.facts import RequestFacts
-from gateway.core.fit import bits, fit, over_limit, total, unfit, within_limits
+from gateway.core.fit import fit, within_limits
+from gateway.core.fleeting import fleeting
 from gateway.core.live import Blocked, LiveState
-from gateway.core.policy import Deployment
-from gateway.core.rank import rank, spread
-from gateway.core.terms import Because, Reason
-from gateway.core.view import Eligibility, View
+from gateway.core.masks import bits
+from gateway.core.rank import rank
+from gateway.core.reasons import reasons
+from gateway.core.terms import Reason
+from gateway.core.view import Eligibility, Route, View
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
-    """A deployment that this request may go to. `index` is its place in the catalogue."""
-
-    index: int
-    deployment: Deployment
-
-
-class Verdict(Enum):
+class Verdict(StrEnum):
     """What a decision comes to."""
 
     ROUTED = "routed"
@@ -36,7 +30,7 @@ class Verdict(Enum):
     UNAVAILABLE = "unavailable"  # what may serve it can't just now
 
 
-@dataclass(frozen=True)
+@fleeting(frozen=True)
 class Decision:
     """Routes in order; `exclusions` and `verdict` are worked out when somebody asks."""
 
@@ -51,12 +45,13 @@ class Decision:
 
     @cached_property
     def verdict(self) -> Verdict:
+        """What the decision comes to. Too long: with a shorter prompt, something would take it that does not now."""
         if self.routes:
             return Verdict.ROUTED
         if self.fitting:
             return Verdict.UNAVAILABLE
-        reasons = [r for i in bits(self.eligibility.mask) for r in unfit(self.view, i, self.needs)]
-        if reasons and all(reason.word == "needs: context" for reason in reasons):
+        allowed = self.eligibility.mask
+        if not fit(self.view, allowed, self.needs) and fit(self.view, allowed, replace(self.needs, prompt_tokens=0)):
             return Verdict.TOO_LONG
         return Verdict.REFUSED
 
@@ -64,19 +59,11 @@ class Decision:
     def exclusions(self) -> dict[str, tuple[Reason, ...]]:
         """Every deployment that is no route, with every reason, in the order of the catalogue."""
         routed = {route.index for route in self.routes}
-        found = {}
-        for index, deployment in enumerate(self.view.deployments):
-            if index not in routed:
-                found[deployment.id] = self._reasons(index, deployment)
-        return found
-
-    def _reasons(self, index: int, deployment: Deployment) -> tuple[Reason, ...]:
-        found = self.eligibility.reasons(index, self.view.subjects[index]) + unfit(self.view, index, self.needs)
-        if (limit := over_limit(self.view, index, self.needs)) is not None:
-            found += (limit,)
-        if (blocked := self.live.blocked.get(deployment.id)) is not None:
-            found += (Reason(Because.LIVE, f"live: {blocked.word}", blocked.detail),)
-        return found
+        return {
+            deployment.id: reasons(self.view, index, self.eligibility, self.needs, self.live)
+            for index, deployment in enumerate(self.view.deployments)
+            if index not in routed
+        }
 
     @property
     def blocking(self) -> tuple[Blocked, ...]:
@@ -97,16 +84,17 @@ class Decision:
 
 def decide(view: View, facts: RequestFacts, needs: Needs, live: LiveState, draw: int) -> Decision:
     """Where this request may go, best first. `draw` is any natural number; it spreads equals and nothing else."""
-    eligibility = view.eligible(facts)
+    applying = view.applying(facts)
+    eligibility = view.judged(applying, facts.asked)
     fitting = within_limits(view, fit(view, eligibility.mask, needs), needs)
-    usable = up(view, fitting, live)
-    order = spread(rank(view, usable, facts, needs.output_tokens, live.latency_ms), draw)
-    routes = tuple(Route(index, view.deployments[index]) for index in order)
-    return Decision(view, facts, needs, live, draw, eligibility, fitting, routes)
+    order = rank(view, fitting, up(view, fitting, live), view.preferences(applying), needs, live.latency_ms)
+    return Decision(view, facts, needs, live, draw, eligibility, fitting, order.routes(draw))
 
 
 def up(view: View, mask: int, live: LiveState) -> int:
     """Those of `mask` that live state has nothing against."""
-    if not live.blocked:
-        return mask
-    return total(index for index in bits(mask) if view.deployments[index].id not in live.blocked)
+    for name in live.blocked:
+        index = view.indices.get(name)
+        if index is not None:
+            mask &= ~(1 << index)
+    return mask

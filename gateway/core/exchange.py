@@ -1,18 +1,18 @@
 """What passes between the stages of one exchange. Frozen: a stage never edits what it was given."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from gateway.core.facts import RequestFacts
+from gateway.core.fleeting import fleeting
 
 if TYPE_CHECKING:
     from gateway.core.policy import Deployment
 
 
-@dataclass(frozen=True, slots=True)
+@fleeting(frozen=True, slots=True)
 class Needs:
     """What a request needs of whoever serves it; checked after the rules, each with its reason."""
 
@@ -24,7 +24,7 @@ class Needs:
     remote_content: bool = False  # the content names a URL that the upstream would have to fetch
 
 
-@dataclass(frozen=True, slots=True)
+@fleeting(frozen=True, slots=True)
 class Request:
     """One request of a client, parsed and identified. `body` is read-only by convention: dialects build new ones from it."""
 
@@ -72,7 +72,7 @@ class Scope(StrEnum):
     ENDPOINT = "endpoint"  # the address or its credential
 
 
-@dataclass(frozen=True, slots=True)
+@fleeting(frozen=True, slots=True)
 class Usage:
     """Tokens of one exchange. Input is uncached + cached + cache_write; reasoning is part of output."""
 
@@ -88,7 +88,7 @@ class Usage:
         return self.uncached + self.cached + self.cache_write
 
 
-@dataclass(frozen=True, slots=True)
+@fleeting(frozen=True, slots=True)
 class Outcome:
     """How one attempt ended. `message` is text for the client, masked, and only there when the fault is the client's."""
 
@@ -115,7 +115,7 @@ class Outcome:
                 return True
 
 
-@dataclass(frozen=True, slots=True)
+@fleeting(frozen=True, slots=True)
 class Attempt:
     """One call to one route. `number` counts from 1."""
 
@@ -123,7 +123,7 @@ class Attempt:
     deployment: "Deployment"
 
 
-@dataclass(frozen=True, slots=True)
+@fleeting(frozen=True, slots=True)
 class Tried:
     """An attempt and how it ended, with times in UTC seconds; `first_content` is 0 when none came."""
 
@@ -136,7 +136,7 @@ class Tried:
     dropped: tuple[str, ...] = ()  # fields of the request that this dialect does not know
 
 
-@dataclass(frozen=True, slots=True)
+@fleeting(frozen=True, slots=True)
 class Cost:
     """US dollars of one exchange, and how they are known."""
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Final
 
+from gateway.core.fleeting import fleeting
 from gateway.core.terms import UNGROUPED
 
 HARD_FACTS: Final = ("tenant", "group", "key", "region", "data_class", "categories", "asked", "api")
@@ -26,7 +27,7 @@ YES: Final = frozenset({"true"})
 NO: Final = frozenset({"false"})
 
 
-@dataclass(frozen=True, slots=True)
+@fleeting(frozen=True, slots=True)
 class RequestFacts:
     """All that rules and preferences may know of one request. `prompt_tokens` is an estimate."""
 
@@ -149,7 +150,8 @@ def settle(
     if tenant.default is not None:
         # a key that is narrower than its tenant's default keeps what lies inside; what lies outside can't be its own
         inside = tenant.default if key.within is None else tenant.default & key.within
-        return (inside or within or tenant.default) | always
+        # an empty default (findings only) is said on purpose: nothing is among it unless somebody says so
+        return (inside or (within if tenant.default else None) or tenant.default) | always
     if within:
         return within | always
     return always if fact == "categories" else vocabulary.universe(fact)

@@ -24,3 +24,20 @@ def failover(decision: Decision, attempts_max: int) -> Generator[Attempt, Outcom
             return
         if outcome.scope is Scope.ENDPOINT:
             broken_endpoints.add(route.deployment.endpoint.id)
+
+
+def reachable(decision: Decision, attempts_max: int) -> dict[str, int]:
+    """Every deployment that `failover` could ever call for `decision`, with the number of its earliest attempt.
+
+    A route is reached soonest when each endpoint before it fails as a whole at its first attempt; but its own endpoint can't have,
+    or it would be passed over: earlier routes there have each failed alone.
+    """
+    found: dict[str, int] = {}
+    before: list[str] = []  # endpoints of the routes passed so far
+    for route in decision.routes:
+        own = route.deployment.endpoint.id
+        number = 1 + before.count(own) + len(set(before) - {own})
+        if number <= attempts_max:
+            found[route.deployment.id] = number
+        before.append(own)
+    return found

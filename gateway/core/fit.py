@@ -1,11 +1,14 @@
 """What a request needs of whoever serves it, and what the policy's limits allow: checked after the rules, each with its reason."""
 
-from collections.abc import Iterable
+from bisect import bisect_left
+from dataclasses import replace
 
 from gateway.core.exchange import Needs
-from gateway.core.rank import EXPECTED_OUTPUT_TOKENS, coarse
+from gateway.core.masks import bits, total
+from gateway.core.pricing import usd
+from gateway.core.rank import output_expected
 from gateway.core.terms import Because, Reason
-from gateway.core.view import MEMO_MAX, Fit, View
+from gateway.core.view import Fit, View
 
 
 def fit(view: View, mask: int, needs: Needs) -> int:
@@ -13,16 +16,15 @@ def fit(view: View, mask: int, needs: Needs) -> int:
     key = (mask, needs.api, needs.abilities, needs.tools, needs.remote_content)
     found = view.fits.get(key)
     if found is None:
-        plain = Needs(needs.api, needs.abilities, needs.tools, remote_content=needs.remote_content)
-        windows = tuple((view.subjects[i].context or 0, i) for i in bits(mask) if not unfit(view, i, plain))
-        found = Fit(total(index for _, index in windows), min((size for size, _ in windows), default=0), windows)
-        if len(view.fits) >= MEMO_MAX:
-            view.fits.clear()
-        view.fits[key] = found
-    length = tokens_needed(needs)
-    if length <= found.smallest:
-        return found.mask
-    return total(index for size, index in found.windows if length <= size)
+        found = view.fits.keep(key, _fit(view, mask, replace(needs, prompt_tokens=0)))
+    return found.masks[bisect_left(found.sizes, tokens_needed(needs))]
+
+
+def _fit(view: View, mask: int, needs: Needs) -> Fit:
+    windows = {index: view.subjects[index].context or 0 for index in bits(mask) if not unfit(view, index, needs)}
+    sizes = sorted(set(windows.values()))
+    masks = [total(index for index, window in windows.items() if window >= size) for size in sizes]
+    return Fit(tuple(sizes), (*masks, 0))
 
 
 def tokens_needed(needs: Needs) -> int:
@@ -35,17 +37,21 @@ def unfit(view: View, index: int, needs: Needs) -> tuple[Reason, ...]:
     subject = view.subjects[index]
     found = []
     if needs.api not in subject.apis:
-        found.append(Reason(Because.NEEDS, f"needs: {needs.api}", f"its labels hold for {_list(subject.apis)}, not for `{needs.api}`"))
+        found.append(_need(needs.api, f"its labels hold for {_list(subject.apis)}, not for `{needs.api}`"))
     for ability in sorted(needs.abilities - subject.abilities):
-        found.append(Reason(Because.NEEDS, f"needs: {ability}", f"`{subject.model}` has {_list(subject.abilities)}"))
+        found.append(_need(ability, f"`{subject.model}` has {_list(subject.abilities)}"))
     for tool in sorted(needs.tools - subject.tools):
-        found.append(Reason(Because.NEEDS, f"needs: tool {tool}", f"its labels hold for the tools {_list(subject.tools)}"))
+        found.append(_need(f"tool {tool}", f"its labels hold for the tools {_list(subject.tools)}"))
     if needs.remote_content and not view.deployments[index].endpoint.remote_content:
-        found.append(Reason(Because.NEEDS, "needs: remote_content", "the content names a URL to fetch; send the data itself"))
+        found.append(_need("remote_content", "the content names a URL to fetch; send the data itself"))
     if subject.context is None or subject.context < tokens_needed(needs):
-        window = "is not in the catalogue" if subject.context is None else f"is {subject.context} tokens"
-        found.append(Reason(Because.NEEDS, "needs: context", f"about {needs.prompt_tokens} tokens of prompt; the window {window}"))
+        window = "is not in the catalogue" if subject.context is None else f"is {subject.context:,} tokens"
+        found.append(_need("context", f"about {needs.prompt_tokens:,} tokens of prompt; the window {window}"))
     return tuple(found)
+
+
+def _need(word: str, detail: str) -> Reason:
+    return Reason(Because.NEEDS, f"needs: {word}", detail)
 
 
 def within_limits(view: View, mask: int, needs: Needs) -> int:
@@ -53,16 +59,8 @@ def within_limits(view: View, mask: int, needs: Needs) -> int:
     limit = view.snapshot.policy.limits.usd_per_request
     if limit is None:
         return mask
-    # nearly always all are far below: one look at the dearest, at rounded-up counts, answers for all requests of about one size
-    output = needs.output_tokens if needs.output_tokens is not None else EXPECTED_OUTPUT_TOKENS
-    key = (mask, coarse(needs.prompt_tokens), coarse(output))
-    dearest = view.dearest.get(key)
-    if dearest is None:
-        dearest = max((view.deployments[i].tariff.estimate_usd(key[1], key[2]) for i in bits(mask)), default=0.0)
-        if len(view.dearest) >= MEMO_MAX:
-            view.dearest.clear()
-        view.dearest[key] = dearest
-    if dearest <= float(limit):
+    # nearly always all are far below: the highest prices there are, of whichever deployments, answer for all of them
+    if usd(*view.dearest, needs.prompt_tokens, output_expected(needs)) <= float(limit):
         return mask
     return total(index for index in bits(mask) if over_limit(view, index, needs) is None)
 
@@ -72,24 +70,10 @@ def over_limit(view: View, index: int, needs: Needs) -> Reason | None:
     limit = view.snapshot.policy.limits.usd_per_request
     if limit is None:
         return None
-    output = needs.output_tokens if needs.output_tokens is not None else EXPECTED_OUTPUT_TOKENS
-    estimate = view.deployments[index].tariff.estimate_usd(needs.prompt_tokens, output)
+    estimate = view.deployments[index].tariff.estimate_usd(needs.prompt_tokens, output_expected(needs))
     if estimate <= float(limit):
         return None
     return Reason(Because.LIMIT, "limit: usd_per_request", f"about ${estimate:.4f}; the policy allows ${limit} a request")
-
-
-def bits(mask: int) -> list[int]:
-    """The indices of the deployments in `mask`, in the order of the catalogue."""
-    return [index for index in range(mask.bit_length()) if mask >> index & 1]
-
-
-def total(indices: Iterable[int]) -> int:
-    """The mask of `indices`."""
-    mask = 0
-    for index in indices:
-        mask |= 1 << index
-    return mask
 
 
 def _list(words: frozenset[str]) -> str:

@@ -16,7 +16,10 @@ class Blocked:
 
 @dataclass(frozen=True, slots=True)
 class LiveState:
-    """Keyed by deployment id, `endpoint/model`. `latency_ms` is time to first content, rounded to steps so that it seldom changes."""
+    """Keyed by deployment id, `endpoint/model`. Nobody changes a mapping once it is in here: new state, new mappings.
+
+    `latency_ms` is time to first content, in steps so that it seldom changes: ranks are remembered while it is the same object.
+    """
 
     blocked: Mapping[str, Blocked] = field(default_factory=lambda: MappingProxyType({}))
     latency_ms: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))

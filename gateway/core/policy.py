@@ -307,11 +307,15 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A sentence about all requests. Parsed here, proved elsewhere; `line` says where it stands."""
+    """A sentence about all requests that meet `when`. Parsed here, proved elsewhere; `until` None: 30 days from the proof on."""
 
     id: str
     because: str = ""
-    line: str = ""
+    line: str = ""  # file:line
+    kind: str = "always"  # "always", "never" or "some"
+    when: When = ()
+    says: tuple[Alternative, ...] = ()
+    until: float | None = None  # UTC seconds, exclusive
 
 
 @dataclass(frozen=True, slots=True)
@@ -323,11 +327,11 @@ class Policy:
     gateway: Keeper
     stores: tuple[Keeper, ...]
     sinks: tuple[Keeper, ...]
-    deployments: tuple[Deployment, ...]  # in the order of the catalogue
+    deployments: tuple[Deployment, ...]  # by id, so that the order of files and lines does not matter
     models: Mapping[str, Model]
     aliases: Mapping[str, frozenset[str]]  # name, or prefix with "*" at its end -> model ids
-    rules: tuple[Rule, ...]
-    preferences: tuple[Preference, ...]
+    rules: tuple[Rule, ...]  # by id
+    preferences: tuple[Preference, ...]  # in the order that they are written in, file by file
     limits: Limits
     bounds: Bounds = field(default_factory=Bounds)
     claims: tuple[Claim, ...] = ()

@@ -66,17 +66,25 @@ class Tariff:
     plan: Plan | None = None
     capacity: Capacity | None = None
 
+    @property
+    def marginal(self) -> Price | None:
+        """The price at which one more token is paid; None where it is paid for anyway."""
+        return self.price if self.plan is None and self.capacity is None else None
+
     def estimate_usd(self, prompt_tokens: int, output_tokens: int) -> float:
         """Marginal USD of a request that is yet to be made, nothing of it cached."""
-        if self.plan is not None or self.capacity is not None or self.price is None:
-            return 0.0
-        return (float(self.price.input) * prompt_tokens + float(self.price.output) * output_tokens) / 1e6
+        price = self.marginal
+        return 0.0 if price is None else usd(float(price.input), float(price.output), prompt_tokens, output_tokens)
 
     def settle(self, usage: Usage | None) -> Cost:
         """Marginal USD of a request that was made; usage None: nothing was processed."""
         if usage is None:
             return Cost(Decimal(0), "none")
         basis = "reported" if usage.reported else "estimated"
-        if self.plan is not None or self.capacity is not None or self.price is None:
-            return Cost(Decimal(0), basis)
-        return Cost(self.price.cost(usage), basis)
+        price = self.marginal
+        return Cost(Decimal(0) if price is None else price.cost(usage), basis)
+
+
+def usd(input_price: float, output_price: float, prompt_tokens: int, output_tokens: int) -> float:
+    """USD at prices per million tokens. It never falls when a price or a count rises, not even by rounding."""
+    return (input_price * prompt_tokens + output_price * output_tokens) / 1e6

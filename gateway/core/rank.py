@@ -4,15 +4,18 @@ Each preference breaks the ties of those before it; what is still equal is one t
 rounded token counts (an eighth of an octave, rounded up), so that one order serves all requests of about one size.
 """
 
-from collections.abc import Callable, Mapping
-from typing import cast
+from collections.abc import Mapping
+from math import lcm
 
-from gateway.core.facts import RequestFacts
-from gateway.core.policy import Preference, must_hold, surely_meets
-from gateway.core.view import View
+from gateway.core.exchange import Needs
+from gateway.core.masks import bits
+from gateway.core.policy import surely_meets
+from gateway.core.view import Route, View
 
 EXPECTED_OUTPUT_TOKENS = 500  # what an answer is taken to be long where the request doesn't say less; chat answers lie around it
 TIE = 3  # decimals within which two ranks are equal: a thousandth of the spread is no reason to send everything to one place
+
+ORDERS_MAX = 12  # remembered of one ranking: enough for ties of two, three and four
 
 Tiers = tuple[tuple[int, ...], ...]
 """Indices of deployments: best tier first; within a tier, in the order of the catalogue."""
@@ -24,65 +27,97 @@ def coarse(tokens: int) -> int:
     return -(-tokens >> shift) << shift
 
 
-def rank(view: View, mask: int, facts: RequestFacts, output_tokens: int | None, latency_ms: Mapping[str, int]) -> Tiers:
-    """The deployments of `mask`, in tiers, under the preferences that must hold for `facts`."""
-    applying = tuple(p for p in view.snapshot.policy.preferences if must_hold(p.when, facts))
-    prompt = coarse(facts.prompt_tokens)
-    output = coarse(min(output_tokens if output_tokens is not None else EXPECTED_OUTPUT_TOKENS, EXPECTED_OUTPUT_TOKENS))
+def output_expected(needs: Needs) -> int:
+    """Tokens of answer that an estimate counts on: what the caller said at most, or what is usual."""
+    return needs.output_tokens if needs.output_tokens is not None else EXPECTED_OUTPUT_TOKENS
+
+
+class Order:
+    """Tiers, and the routes that they are spread into. Equals are few, so draws make few orders: each is put together once."""
+
+    __slots__ = ("_all", "_period", "_spread", "tiers")
+
+    def __init__(self, tiers: Tiers, routes: tuple[Route, ...]) -> None:
+        self.tiers = tiers
+        self._all = routes
+        self._period = lcm(*map(len, tiers))  # draws that differ by it turn every tier alike
+        self._spread: dict[int, tuple[Route, ...]] = {}
+
+    def routes(self, draw: int) -> tuple[Route, ...]:
+        """The routes for `draw` (any natural number)."""
+        draw %= self._period
+        found = self._spread.get(draw)
+        if found is None:
+            found = tuple([self._all[index] for index in spread(self.tiers, draw)])
+            if draw < ORDERS_MAX:
+                self._spread[draw] = found
+        return found
+
+
+def rank(view: View, mask: int, usable: int, preferences: int, needs: Needs, latency_ms: Mapping[str, int]) -> Order:
+    """Those of `mask` that are `usable`, in tiers, under the policy's `preferences` (bit i is number i).
+
+    The whole of `mask` is ranked and then what can't be used falls out, so that an outage leaves the others in their order.
+    """
+    prompt = coarse(needs.prompt_tokens)
+    output = coarse(min(output_expected(needs), EXPECTED_OUTPUT_TOKENS))
     memo = view.ranked(latency_ms)
-    key = (mask, prompt, output, *[p.id for p in applying])
-    tiers = memo.get(key)
-    if tiers is None:
-        tiers = memo[key] = _tiers(view, mask, applying, prompt, output, latency_ms)
-    return cast(Tiers, tiers)
+    key = (mask, usable, preferences, prompt, output)
+    order = memo.get(key)
+    if order is None:
+        tiers = _left(_tiers(view, mask, preferences, prompt, output, latency_ms), usable)
+        order = memo.keep(key, Order(tiers, view.routes))
+    return order
 
 
-def _tiers(
-    view: View, mask: int, applying: tuple[Preference, ...], prompt: int, output: int, latency_ms: Mapping[str, int]
-) -> Tiers:
-    indices = tuple(index for index in range(len(view.deployments)) if mask >> index & 1)
-    if not indices:
-        return ()
-    keys: dict[int, tuple[float, ...]] = {index: () for index in indices}
-    for preference in applying:
-        if preference.prefer:
-            for index in indices:
-                keys[index] += (0.0 if surely_meets(view.subjects[index], preference.prefer) else 1.0,)
-        else:
-            weighed = _weigh(view, indices, preference.rank, prompt, output, latency_ms)
-            for index in indices:
-                keys[index] += (weighed[index],)
+def _tiers(view: View, mask: int, preferences: int, prompt: int, output: int, latency_ms: Mapping[str, int]) -> Tiers:
+    indices = bits(mask)
+    keys: dict[int, tuple[float, ...]] = dict.fromkeys(indices, ())
+    for line in bits(preferences):
+        preference = view.snapshot.policy.preferences[line]
+        for index in indices if preference.prefer else ():
+            keys[index] += (0.0 if surely_meets(view.subjects[index], preference.prefer) else 1.0,)
+        if preference.rank:
+            for index, weight in weighed(view, indices, preference.rank, prompt, output, latency_ms).items():
+                keys[index] += (weight,)
     tiers: dict[tuple[float, ...], list[int]] = {}
     for index in indices:
         tiers.setdefault(keys[index], []).append(index)
     return tuple(tuple(tiers[key]) for key in sorted(tiers))
 
 
-def _weigh(
-    view: View, indices: tuple[int, ...], weights: Mapping[str, float], prompt: int, output: int, latency_ms: Mapping[str, int]
+def weighed(
+    view: View, indices: list[int], weights: Mapping[str, float], prompt: int, output: int, latency_ms: Mapping[str, int]
 ) -> dict[int, float]:
     """The weighted sum of values normalised to 0 (best) … 1 (worst) among `indices`. What is unknown is worst."""
-    total = dict.fromkeys(indices, 0.0)
+    sums = dict.fromkeys(indices, 0.0)
     for name, weight in weights.items():
-        value: Callable[[int], float | None]
-        if name == "cost":
-            value = lambda i: view.deployments[i].tariff.estimate_usd(prompt, output)  # noqa: E731
-        elif name == "latency":
-            value = lambda i: latency_ms.get(view.deployments[i].id)  # noqa: E731
-        else:
-            score = name.removeprefix("score.")
-            value = lambda i, score=score: _negative(view.deployments[i].model.scores.get(score))  # type: ignore[misc]  # noqa: E731
-        values = {index: value(index) for index in indices}
-        known = [v for v in values.values() if v is not None]
-        low, high = (min(known), max(known)) if known else (0.0, 0.0)
+        values = {index: value(view, index, name, prompt, output, latency_ms) for index in indices}
+        known = [found for found in values.values() if found is not None]
+        low, high = min(known, default=0.0), max(known, default=0.0)
         for index, found in values.items():
-            share = 1.0 if found is None else (found - low) / (high - low) if high > low else 0.0
-            total[index] += weight * share
-    return {index: round(share, TIE) for index, share in total.items()}
+            if found is None:
+                sums[index] += weight
+            elif high > low:
+                sums[index] += weight * (found - low) / (high - low)
+    return {index: round(share, TIE) for index, share in sums.items()}
 
 
-def _negative(score: float | None) -> float | None:
+def value(view: View, index: int, name: str, prompt: int, output: int, latency_ms: Mapping[str, int]) -> float | None:
+    """What deployment `index` has of `name` (`cost` in USD, `latency` in ms, `score.NAME` turned round): less is better."""
+    deployment = view.deployments[index]
+    if name == "cost":
+        return deployment.tariff.estimate_usd(prompt, output)
+    if name == "latency":
+        return latency_ms.get(deployment.id)
+    score = deployment.model.scores.get(name.removeprefix("score."))
     return None if score is None else -score
+
+
+def _left(tiers: Tiers, mask: int) -> Tiers:
+    """`tiers` without what is not in `mask`; what is left keeps its order."""
+    kept = (tuple(index for index in tier if mask >> index & 1) for tier in tiers)
+    return tuple(tier for tier in kept if tier)
 
 
 def spread(tiers: Tiers, draw: int) -> tuple[int, ...]:
@@ -90,5 +125,5 @@ def spread(tiers: Tiers, draw: int) -> tuple[int, ...]:
     order: list[int] = []
     for tier in tiers:
         turn = draw % len(tier)
-        order += tier[turn:] + tier[:turn]
+        order += tier[turn:] + tier[:turn] if turn else tier
     return tuple(order)

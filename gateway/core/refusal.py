@@ -10,7 +10,7 @@ from typing import Final
 
 from gateway.core.decide import Decision
 from gateway.core.facts import DECLARABLE, HARD_FACTS
-from gateway.core.fit import bits
+from gateway.core.masks import bits
 from gateway.core.terms import Because, Reason
 
 MESSAGE_BYTES_MAX: Final = 1_000  # an error body stays within one network packet and one line of a log
@@ -53,8 +53,8 @@ def too_long_message(decision: Decision) -> str:
     subjects = [decision.view.subjects[index] for index in bits(decision.eligibility.mask)]
     longest = max((subject.context or 0 for subject in subjects), default=0)
     return _clip(
-        f"the request is about {decision.needs.prompt_tokens} tokens long, and the longest window that it may go to "
-        f"takes {longest}, answer included. Shorten the messages, or ask for a model with a longer window."
+        f"the request is about {decision.needs.prompt_tokens:,} tokens long, and the longest window that it may go to "
+        f"takes {longest:,}, answer included. Shorten the messages, or ask for a model with a longer window."
     )
 
 
@@ -90,13 +90,13 @@ def _lacking(word: str) -> str:
 
 
 def _declare(decision: Decision) -> str:
-    """Advice for facts that are not known, and so count as everything that they may be."""
+    """Advice for facts of several values: all of them count, whether they are not known or all true."""
     advice = ""
     for fact in DECLARED_HARD:
         values: frozenset[str] = getattr(decision.facts, fact)
         if len(values) > 1:
             some = ", ".join(sorted(values)[:FACT_VALUES_MAX]) + (", …" if len(values) > FACT_VALUES_MAX else "")
-            advice += f"declare `x-gateway-{fact.replace('_', '-')}` if this key may (not known, it counts as each of {some}); "
+            advice += f"declare `x-gateway-{fact.replace('_', '-')}` if this key may (it now counts as each of {some}); "
     return advice
 
 

@@ -4,14 +4,14 @@ No content, no key, no address of a caller.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from decimal import Decimal
 
 from gateway.core.decide import Decision, Verdict
 from gateway.core.exchange import Cost, Ended, Outcome, Request, Tried, Usage
+from gateway.core.fleeting import fleeting
 
 
-@dataclass(frozen=True, slots=True)
+@fleeting(frozen=True, slots=True)
 class Settlement:
     """`status` is what the client was answered (0: it was gone before any answer). Times are UTC seconds."""
 
@@ -34,12 +34,12 @@ class Settlement:
         """One word for tables and metrics: how the last attempt ended, or the decision's verdict where nothing was tried."""
         if self.tried:
             return self.tried[-1].outcome.ended.value
-        return Ended.CLIENT_GONE.value if self.decision.verdict is Verdict.ROUTED else self.decision.verdict.value
+        if self.decision.verdict is not Verdict.ROUTED:
+            return str(self.decision.verdict)
+        return str(Ended.FAILED if self.status else Ended.CLIENT_GONE)
 
 
-def settle(
-    request: Request, decision: Decision, tried: tuple[Tried, ...], status: int, code: str, ended: float
-) -> Settlement:
+def settle(request: Request, decision: Decision, tried: tuple[Tried, ...], status: int, code: str, ended: float) -> Settlement:
     """Sum up an exchange. Each attempt that processed tokens costs what its own deployment charges.
 
     A failed attempt without reported usage costs nothing here: an estimate of a failure is never charged silently.

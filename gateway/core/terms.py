@@ -17,6 +17,9 @@ UNGROUPED: Final = "-"
 OTHER: Final = "other"
 """The member of a fact's universe that stands for every value nobody configured, so that `all there is` lies inside no test."""
 
+LEDGER: Final = "ledger"
+"""The sink without which nothing is sent: content that it may not keep a record of is content that the gateway may not process."""
+
 DATA_CLASSES: Final = ("public", "internal", "personal", "special")
 """How sensitive content is, least first, where a policy does not say otherwise."""
 
@@ -47,7 +50,7 @@ class Reason:
     """One reason for one exclusion.
 
     `word` is what cases and ledgers call it: a rule's id, or `gateway: RULE`, `no permit`, `not asked`, `disabled`,
-    `needs: tools`, `needs: context`, `limit: usd_per_request`, `live: throttled`. `detail` says for people what was found and wanted.
+    `needs: tools`, `needs: context`, `limit: usd_per_request`, `live: throttled`. `detail` says what was found and wanted.
     """
 
     kind: Because

@@ -1,17 +1,27 @@
 """A snapshot as of an instant, with each rule's verdict on each place worked out beforehand.
 
-Labels stand still within a view, so a rule's verdict on a deployment is one bit, and deciding is and-ing rows of bits: that is why
-rows are ints here and nowhere else. What is remembered (`_eligible`, `_ranked`) only saves work: it never changes an answer.
+Labels stand still within a view, so a rule's verdict on a deployment is one bit, and deciding is and-ing masks. Rules are taken in
+the order of their ids, so that the order of documents changes nothing. What is remembered only saves work: it never changes an
+answer, and it goes when the view does.
 """
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, fields
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 
+from gateway.core.applying import Applying, Holds
 from gateway.core.facts import RequestFacts
-from gateway.core.policy import Deployment, FactTest, Keeper, Rule, Snapshot, When
-from gateway.core.terms import Because, Effect, Reason, Subject
+from gateway.core.masks import bits, where
+from gateway.core.memo import Memo
+from gateway.core.policy import Deployment, Keeper, Rule, Snapshot, resolve
+from gateway.core.terms import LEDGER, Effect
 
-MEMO_MAX = 4096  # entries; a policy distinguishes far fewer classes of facts, and a flood of odd ones must not eat the memory
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A deployment that a request may go to. `index` is its place in the catalogue."""
+
+    index: int
+    deployment: Deployment
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +35,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Eligibility:
-    """What the rules leave for one class of facts. `mask` has a bit for each deployment that they, the name and the catalogue allow."""
+    """What the rules leave for one class of facts; `mask` has a bit for each deployment they, the name and the catalogue allow."""
 
     mask: int
     permitted: int
@@ -33,58 +43,25 @@ class Eligibility:
     against: tuple[Row, ...]  # requires and forbids that may match and spare not everything
     asked: int
     enabled: int
-    gateway_rules: tuple[str, ...]  # rules that this gateway itself does not meet for such content: it may not process it
+    gateway_rules: tuple[str, ...]  # rules that the gateway or its ledger does not meet: it may not process such content
     keepers: frozenset[str]  # names of the stores and sinks that such content may be kept in
-
-    def reasons(self, index: int, subject: Subject) -> tuple[Reason, ...]:
-        """Every reason that the rules, the name and the catalogue have against deployment `index`."""
-        bit = 1 << index
-        found = [Reason(Because.RULE, row.rule.id, describe(row.rule, subject)) for row in self.against if not row.spared & bit]
-        found += [
-            Reason(Because.GATEWAY, f"gateway: {rule}", "such content may not be processed by this gateway")
-            for rule in self.gateway_rules
-        ]
-        if not self.permitted & bit:
-            found.append(Reason(Because.NO_PERMIT, Because.NO_PERMIT, "no permit surely matches this request and this deployment"))
-        if not self.asked & bit:
-            found.append(Reason(Because.ASKED, Because.ASKED, f"the name in the request does not stand for `{subject.model}`"))
-        if not self.enabled & bit:
-            found.append(Reason(Because.DISABLED, Because.DISABLED, "`enabled: false` in the catalogue"))
-        return tuple(found)
-
-
-def describe(rule: Rule, subject: Subject) -> str:
-    """What was found and what `rule` wants of it, for people."""
-    found = []
-    for attribute in dict.fromkeys(test.attribute for tests in rule.says for test in tests):
-        found.append(f"{attribute}: {_shown(getattr(subject, attribute))}")
-    verb = "is not met by" if rule.effect is Effect.REQUIRE else "hits"
-    return f"{rule.effect} {verb} {'; '.join(found)}. {rule.because}".rstrip()
-
-
-def _shown(value: object) -> str:
-    if value is None:
-        return "nobody vouches for it"
-    if isinstance(value, frozenset):
-        return ", ".join(sorted(value)) or "none"
-    return str(value)
 
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """Of some mask, those that have all a request needs but perhaps the window; `windows` are (tokens, index)."""
+    """Of some mask, those that have all a request needs but perhaps the window: `masks[n]` take `sizes[n]` tokens, ascending."""
 
-    mask: int
-    smallest: int  # tokens
-    windows: tuple[tuple[int, int], ...]
+    sizes: tuple[int, ...]
+    masks: tuple[int, ...]  # one more than sizes: nothing takes more than the last
 
 
 class View:
     """A snapshot as of `instant` (UTC seconds), good for every instant before `valid_until`."""
 
     __slots__ = (
-        "_asked", "_classes", "_eligible", "_ranked", "_ranked_for", "_tested", "all_mask", "dearest", "deployments", "enabled", "fits",
-        "gateway", "instant", "keepers", "permits", "restrictions", "snapshot", "subjects", "valid_until",
+        "_asked", "_eligible", "_ranked", "_ranked_for", "_rules", "all_mask", "applying", "dearest", "deployments",
+        "enabled", "fits", "gateway", "indices", "indispensable", "instant", "keepers", "permits", "restrictions", "routes",
+        "snapshot", "subjects", "valid_until",
     )  # fmt: skip
 
     def __init__(self, snapshot: Snapshot, instant: float) -> None:
@@ -93,96 +70,90 @@ class View:
         self.instant = instant
         self.valid_until = min((edge for edge in edges(snapshot) if edge > instant), default=float("inf"))
         self.deployments: tuple[Deployment, ...] = policy.deployments
+        self.routes = tuple(Route(index, deployment) for index, deployment in enumerate(self.deployments))
+        self.indices = {deployment.id: index for index, deployment in enumerate(self.deployments)}
         self.subjects = tuple(deployment.as_of(instant) for deployment in self.deployments)
         self.gateway = policy.gateway.as_of(instant)
+        self.indispensable = {self.gateway.name} | {sink.name for sink in policy.sinks if sink.name == LEDGER}
         self.keepers = tuple(keeper.as_of(instant) for keeper in (*policy.stores, *policy.sinks))
         self.all_mask = (1 << len(self.deployments)) - 1
-        self.enabled = _mask(d.enabled and d.endpoint.enabled for d in self.deployments)
-        rows = [self._row(rule) for rule in policy.rules]
+        prices = [price for d in self.deployments if (price := d.tariff.marginal) is not None]
+        # USD per million tokens in and out, at the most: no request costs more than this anywhere
+        self.dearest = float(max((p.input for p in prices), default=0)), float(max((p.output for p in prices), default=0))
+        self.enabled = where(d.enabled and d.endpoint.enabled for d in self.deployments)
+        rows = [self._row(rule) for rule in sorted(policy.rules, key=lambda rule: rule.id)]
         self.permits = tuple(row for row in rows if row.rule.effect is Effect.PERMIT)
         self.restrictions = tuple(row for row in rows if row.rule.effect is not Effect.PERMIT)
-        self._asked: dict[frozenset[str], int] = {}
-        self._eligible: dict[object, Eligibility] = {}
-        self.fits: dict[object, Fit] = {}  # what fit.py remembers
-        self.dearest: dict[object, float] = {}
-        self._ranked: dict[object, object] = {}
+        self._rules = (1 << len(rows)) - 1
+        self.applying = Applying(  # its lines: permits, restrictions, preferences
+            [(row.rule.when, Holds.MUST) for row in self.permits]
+            + [(row.rule.when, Holds.MAY) for row in self.restrictions]
+            + [(preference.when, Holds.BOTH) for preference in policy.preferences]
+        )
+        self._asked: Memo[frozenset[str], int] = Memo()
+        self._eligible: Memo[tuple[int, frozenset[str]], Eligibility] = Memo()
+        self._ranked: Memo[object, tuple[tuple[int, ...], ...]] = Memo()
         self._ranked_for: object = None
-        # Facts are told apart only as far as some rule does: two regions that lie in the same zones are one class.
-        tests: dict[str, list[FactTest]] = {item.name: [] for item in fields(RequestFacts)}
-        for row in rows:
-            for test in row.rule.when:
-                if test not in tests[test.fact]:
-                    tests[test.fact].append(test)
-        self._tested = tuple((fact, tuple(found)) for fact, found in tests.items() if found)
-        self._classes: dict[str, dict[object, int]] = {fact: {} for fact, _ in self._tested}
+        self.fits: Memo[object, Fit] = Memo()  # what fit.py remembers
 
     def _row(self, rule: Rule) -> Row:
-        spared = _mask(rule.spares(subject) for subject in self.subjects)
+        spared = where(rule.spares(subject) for subject in self.subjects)
         if rule.effect is Effect.PERMIT:  # keepers and the gateway need no permit
             return Row(rule, spared, frozenset())
         out = frozenset(subject.name for subject in (self.gateway, *self.keepers) if not rule.spares(subject))
         return Row(rule, spared, out)
 
     def asked_mask(self, asked: frozenset[str]) -> int:
-        """The deployments of the models that every name in `asked` stands for."""
+        """The deployments of the models that every name in `asked` stands for; no name stands for nothing."""
         mask = self._asked.get(asked)
         if mask is None:
-            policy = self.snapshot.policy
-            mask = self.all_mask
+            mask = self.all_mask if asked else 0
             for name in asked:
-                models = policy.aliases.get(name, frozenset((name,)))
-                mask &= _mask(deployment.model.id in models for deployment in self.deployments)
-            if len(self._asked) < MEMO_MAX:
-                self._asked[asked] = mask
+                resolved = resolve(self.snapshot.policy, name)
+                mask &= where(resolved is not None and d.model.id in resolved.models for d in self.deployments)
+            self._asked.keep(asked, mask)
         return mask
 
     def eligible(self, facts: RequestFacts) -> Eligibility:
-        """What the rules allow for `facts`; remembered by the classes of facts that some rule tells apart."""
-        key = (facts.asked, *[self._class(facts, fact, tests) for fact, tests in self._tested])
+        """What the rules allow for `facts`."""
+        return self.judged(self.applying(facts), facts.asked)
+
+    def judged(self, applying: int, asked: frozenset[str]) -> Eligibility:
+        """What the rules among the lines `applying` allow of what is `asked`. Requests that share both are judged once."""
+        key = (applying & self._rules, asked)
         found = self._eligible.get(key)
         if found is None:
-            found = judge(self, facts)
-            if len(self._eligible) >= MEMO_MAX:
-                self._eligible.clear()
-            self._eligible[key] = found
+            found = self._eligible.keep(key, judge(self, *key))
         return found
 
-    def _class(self, facts: RequestFacts, fact: str, tests: tuple[FactTest, ...]) -> int:
-        value = getattr(facts, fact)
-        known = self._classes[fact]
-        found = known.get(value)
-        if found is None:
-            found = 0
-            for test in tests:
-                found = found << 2 | test.may_hold(facts) << 1 | test.must_hold(facts)
-            if len(known) >= MEMO_MAX:
-                known.clear()
-            known[value] = found
-        return found
+    def preferences(self, applying: int) -> int:
+        """The preferences among the lines `applying`: bit i is the policy's preference i."""
+        return applying >> self._rules.bit_length()
 
-    def ranked(self, latencies: object) -> dict[object, object]:
-        """Where `rank` keeps what it has worked out under these latencies; emptied whenever they change."""
-        if self._ranked_for is not latencies or len(self._ranked) >= MEMO_MAX:
-            self._ranked = {}
+    def ranked(self, latencies: object) -> Memo[object, tuple[tuple[int, ...], ...]]:
+        """Where `rank` keeps what it has worked out under these latencies, which nobody changes in place; emptied with others."""
+        if self._ranked_for is not latencies:
+            self._ranked = Memo()
             self._ranked_for = latencies
         return self._ranked
 
 
-def judge(view: View, facts: RequestFacts) -> Eligibility:
-    """The rules, applied: what some permit surely allows, less what any require or forbid may take away."""
-    permits = tuple(row for row in view.permits if _must(row.rule.when, facts))
-    against = tuple(row for row in view.restrictions if _may(row.rule.when, facts))
+def judge(view: View, rules: int, asked_for: frozenset[str]) -> Eligibility:
+    """The rules that apply, applied: what some permit allows, less what any require or forbid takes away."""
+    count = len(view.permits)
+    permits = [view.permits[line] for line in bits(rules & ((1 << count) - 1))]
+    against = [view.restrictions[line] for line in bits(rules >> count)]
+    asked = view.asked_mask(asked_for)
     permitted = 0
     for row in permits:
         permitted |= row.spared
-    allowed = permitted
+    allowed = permitted & asked & view.enabled
     for row in against:
         allowed &= row.spared
-    gateway_rules = tuple(row.rule.id for row in against if view.gateway.name in row.keepers)
-    asked = view.asked_mask(facts.asked)
+    gateway_rules = tuple(row.rule.id for row in against if row.keepers & view.indispensable)
     ruled_out = frozenset(name for row in against for name in row.keepers)
     return Eligibility(
-        mask=0 if gateway_rules else allowed & asked & view.enabled,
+        mask=0 if gateway_rules else allowed,
         permitted=permitted,
         permits=tuple(row.rule.id for row in permits if row.spared & asked),
         against=tuple(row for row in against if row.spared != view.all_mask or row.keepers),
@@ -193,29 +164,6 @@ def judge(view: View, facts: RequestFacts) -> Eligibility:
     )
 
 
-def _may(when: When, facts: RequestFacts) -> bool:
-    # `policy.may_hold`, unrolled: all() over a generator costs as much as the tests
-    for test in when:  # noqa: SIM110
-        if not test.may_hold(facts):
-            return False
-    return True
-
-
-def _must(when: When, facts: RequestFacts) -> bool:
-    for test in when:  # noqa: SIM110
-        if not test.must_hold(facts):
-            return False
-    return True
-
-
-def _mask(bits: Iterable[bool]) -> int:
-    mask = 0
-    for index, bit in enumerate(bits):
-        if bit:
-            mask |= 1 << index
-    return mask
-
-
 def edges(snapshot: Snapshot) -> Iterator[float]:
     """Every instant (UTC seconds) at which some label of the policy goes stale or some assurance ends."""
     policy = snapshot.policy
@@ -223,18 +171,13 @@ def edges(snapshot: Snapshot) -> Iterator[float]:
         yield from _edges_of(keeper)
     for deployment in policy.deployments:
         yield from _edges_of(deployment)
-    for model in policy.models.values():
-        if model.origin.until is not None:
-            yield model.origin.until
+        if (until := deployment.model.origin.until) is not None:
+            yield until
 
 
 def _edges_of(holder: Keeper | Deployment) -> Iterator[float]:
-    for places in (holder.processed_in, holder.operated_under):
-        if places.until is not None:
-            yield places.until
-    for assurance in holder.assurances:
-        if assurance.until is not None:
-            yield assurance.until
+    untils = [holder.processed_in.until, holder.operated_under.until, *(assurance.until for assurance in holder.assurances)]
+    yield from (until for until in untils if until is not None)
 
 
 @dataclass(slots=True)

@@ -9,6 +9,7 @@ Rule 2: nobody waits by sleeping. `received`, `finished` and `aborted` wake when
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -42,6 +43,7 @@ class Entry:
     complete: bool = False
     aborted: bool = False
     ended: bool = False
+    at: float = field(default_factory=time.monotonic)  # when it had arrived, in seconds that only compare with each other
 
     def header(self, name: str) -> str | None:
         """The first value of a header, or None. `name` in any case."""

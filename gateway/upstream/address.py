@@ -44,7 +44,7 @@ class Address:
 
 
 def address_of(endpoint: Endpoint, secret: str | None) -> Address:
-    """The address of `endpoint`, whose credential is `secret` (None: none is sent). Within a process, equal inputs, equal addresses."""
+    """The address of `endpoint`, whose credential is `secret` (None: none is sent). Equal inputs give equal addresses."""
     return Address(
         endpoint=endpoint.id,
         scheme=endpoint.scheme,

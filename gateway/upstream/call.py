@@ -121,7 +121,7 @@ class Call:
             line.drop()
 
     def pause(self) -> None:
-        """Stop reading from this upstream, so that it has to wait. What has been read already, one read at most, is still passed."""
+        """Stop reading from this upstream, so that it has to wait. What is read already, one read at most, is still passed."""
         if not self.paused:
             self.paused = True
             if self._line is not None:
@@ -201,4 +201,3 @@ class Call:
         if line is not None and line.reader is not None:
             line.reader.sink = DEAF  # the read in progress may hold more of the body
         return line
-

@@ -1,11 +1,11 @@
 """The transport: carries one HTTP/1.1 request to an address and its answer to a sink.  ← read this first; `start` is the path
 
 Promises: no redirect is followed (a 3xx is a status like any other), no proxy, cookie or environment variable is looked at; a
-connection is taken, new or pooled and each time, only past the guard (guard.py), and pooled again only by the rules of connection.py.
+connection is taken, new or pooled, each time past the guard (guard.py), and pooled again only by the rules of connection.py.
 A request on a pooled connection is written before `start` returns, by no task; one coarse timer looks at limits, not each chunk.
 
-The rule for connections gone stale: one that closed, or on which anything came unasked, is found out *before* the write, by the event
-loop or by asking the kernel, and another one is taken or opened: nothing had been sent. After the write there is no second try here.
+The rule for connections gone stale: one that closed, or on which anything came unasked, is found *before* the write, by the event
+loop or by asking the kernel, and another is taken or opened: nothing had been sent. After the write there is no second try here.
 """
 
 import asyncio
@@ -141,6 +141,11 @@ class Transport:
             stale=dict(self._stale),
         )
 
+    @property
+    def rests(self) -> bool:
+        """Whether no timer runs: nothing is under way and nothing idles."""
+        return self._timer is None
+
     def sweep(self, now: float) -> None:
         """End the calls whose limits have passed at `now` (the loop's time), and close connections idle for too long."""
         for call in list(self._calls):
@@ -176,7 +181,7 @@ class Transport:
             connection.carry(call, payload, self._loop.time())
 
     def _dialled(self, call: Call, task: asyncio.Task[None]) -> None:
-        """A dial is over. What it raised besides DialFailed is a defect, of a resolver perhaps; the call must not wait for its limit."""
+        """A dial is over. What it raised besides DialFailed is a defect, of a resolver perhaps; the call must not hang on it."""
         self._dials.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             call.dial = None

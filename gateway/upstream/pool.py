@@ -24,7 +24,7 @@ class Pool:
         return idle.pop() if idle else None
 
     def put(self, connection: Connection, now: float, at_most: int) -> list[Connection]:
-        """Keep an idle connection; returns those that it displaces, as its address may hold `at_most`: the longest idle go first."""
+        """Keep an idle connection; returns those that it displaces, as its address may hold `at_most`: the longest idle."""
         connection.idle_since = now
         idle = self._idle.get(connection.opened_for)
         if idle is None:

@@ -121,9 +121,9 @@ class ResponseReader:
         return data.endswith(b"\r\n\r\n") and data[-5:-4] not in b"\r\n"  # an empty line ends heads and trailers, and just one
 
     def close(self) -> None:
-        """Hear and say nothing more. Lets go of the parser, which points back here: so no answer is left for the garbage collector.
+        """Hear and say nothing more. Lets go of the parser, which points back here: no garbage collector is needed.
 
-        May be called from within a callback: the parser goes on to the end of its bytes, and none of the callbacks asks it anything.
+        May be called from within a callback: the parser goes on to the end of its bytes, and no callback asks it anything then.
         """
         self.sink = DEAF
         self.stage = REFUSED
@@ -188,4 +188,3 @@ class ResponseReader:
             self.stage = DONE
             self.keep_alive = self._parser.should_keep_alive()
             self.sink = DEAF
-

@@ -70,7 +70,8 @@ def settled(vocabulary: Vocabulary, tenant: Tenant, key: Key, said: Declared) ->
         try:
             facts[fact] = settle(fact, tenant_spec, key.facts.get(fact, NOTHING_SAID), values, vocabulary)
         except FactError as error:
-            raise Problem(403, "fact_not_allowed", str(error), fact, should_retry=False) from error
+            code = "fact_not_allowed" if error.status == 403 else "invalid_fact"
+            raise Problem(error.status, code, str(error), fact, should_retry=False) from error
     return facts
 
 

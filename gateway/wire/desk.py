@@ -8,14 +8,15 @@ from typing import Any, Final
 
 from gateway.core.exchange import Needs, Request
 from gateway.core.facts import NO, YES, RequestFacts, group_of
+from gateway.core.memo import Memo
 from gateway.core.policy import Key, resolve
 from gateway.core.view import View
 from gateway.wire import chat
 from gateway.wire.declared import Declared, declared, settled
 from gateway.wire.text import Estimator, Script, languages_of
 
-REMEMBERED_MAX: Final = 4_096  # (key, declaration) pairs; more than that are not usual traffic, and must not eat the memory
 CHAT: Final = frozenset({"chat"})
+TEXT_ONLY: Final = frozenset({"tools", "json_schema"})  # abilities that a prompt of text alone may need
 
 
 class Desk:
@@ -24,10 +25,10 @@ class Desk:
     def __init__(self, view: View, estimator: Estimator) -> None:
         self.view = view
         self._estimator = estimator
-        self._facts: dict[tuple[str, Declared], dict[str, frozenset[str]]] = {}
-        self._asked: dict[str, frozenset[str]] = {}
+        self._facts: Memo[tuple[str, Declared], dict[str, frozenset[str]]] = Memo()
+        self._asked: Memo[str, frozenset[str]] = Memo()
         self._languages: dict[Script, frozenset[str]] = {}
-        self._names: dict[str, tuple[str, ...]] = {}
+        self._names: Memo[str, tuple[str, ...]] = Memo()
 
     def request(
         self,
@@ -76,8 +77,7 @@ class Desk:
             found["tenant"] = frozenset((tenant.id,))
             found["group"] = group_of(tenant.group)
             found["key"] = frozenset((key.id,))
-            if len(self._facts) < REMEMBERED_MAX:
-                self._facts[key.id, said] = found
+            self._facts.keep((key.id, said), found)
         return RequestFacts(
             tenant=found["tenant"],
             group=found["group"],
@@ -108,9 +108,7 @@ class Desk:
             resolved = resolve(self.view.snapshot.policy, name)
             if resolved is None:
                 raise chat.unknown_model(name, self.names(key))
-            found = frozenset((resolved.asked,))
-            if len(self._asked) < REMEMBERED_MAX:
-                self._asked[name] = found
+            found = self._asked.keep(name, frozenset((resolved.asked,)))
         return found
 
     def names(self, key: Key) -> tuple[str, ...]:
@@ -119,19 +117,21 @@ class Desk:
         if found is None:
             policy = self.view.snapshot.policy
             names = [name for name in (*policy.models, *policy.aliases) if not name.endswith("*")]
-            nothing = Needs(api="chat")
-            found = tuple(
-                name
-                for name in names
-                if self.view.eligible(self.facts(key, (), frozenset((name,)), nothing, None, stream=False)).mask
-            )
-            if len(self._names) < REMEMBERED_MAX:
-                self._names[key.id] = found
+            found = self._names.keep(key.id, tuple(name for name in names if self.serves(key, name)))
         return found
 
+    def serves(self, key: Key, name: str) -> bool:
+        """Whether rules let this key, declaring nothing, be served under `name`, which may match a pattern."""
+        resolved = resolve(self.view.snapshot.policy, name)
+        if resolved is None:
+            return False
+        facts = self.facts(key, (), frozenset((resolved.asked,)), Needs(api="chat"), None, stream=False)
+        return self.view.eligible(facts).mask != 0
+
     def learn(self, script: Script, request: Request, reported_tokens: int) -> None:
-        """An upstream counted the prompt."""
-        self._estimator.learn(script, request.needs.prompt_tokens, reported_tokens)
+        """An upstream counted the prompt. One with images, sound or files says nothing of text."""
+        if request.needs.abilities <= TEXT_ONLY:
+            self._estimator.learn(script, request.needs.prompt_tokens, reported_tokens)
 
 
 def owner(view: View, name: str) -> str:

@@ -37,8 +37,10 @@ def event(problem: Problem) -> bytes:
 
 
 def headers(problem: Problem) -> dict[str, str]:
-    """When to come back, and whether to: read by OpenAI's SDKs."""
+    """When to come back, and whether to: read by OpenAI's SDKs. A 401 names its scheme, as HTTP wants it."""
     found = {}
+    if problem.status == 401:
+        found["www-authenticate"] = "Bearer"
     if problem.retry_after_s is not None:
         found["retry-after"] = str(math.ceil(problem.retry_after_s))
     if problem.should_retry is not None:

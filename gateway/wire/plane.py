@@ -4,13 +4,13 @@
 """
 
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from urllib.parse import unquote
 
 import orjson
 
-from gateway.core.answer import Answer, Problem
+from gateway.core.answer import DEFECT, Answer, Problem
 from gateway.core.policy import Key, Snapshot
 from gateway.core.view import Timeline
 from gateway.pipeline import World, exchange
@@ -47,10 +47,14 @@ class Plane:
         self.world = world
         self.demo = demo
         self.in_flight = 0
-        self.connections = 0
         self._timeline = Timeline(snapshot)
         self._estimator = Estimator()
         self._desk: Desk | None = None
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """What requests begin under now."""
+        return self._timeline.snapshot
 
     def adopt(self, snapshot: Snapshot) -> None:
         """From now on requests begin under `snapshot`; those under way keep the view they pinned."""
@@ -68,10 +72,10 @@ class Plane:
         try:
             return await self._handle(incoming, client)
         except Problem as problem:
-            return Answer(problem.status, problem=problem, headers={"x-request-id": new_id()})
+            return Answer(problem.status, problem=problem, headers=identified(incoming))
         except Exception as error:  # noqa: BLE001 - our bug must not hang the client
             self.world.defect(error)
-            return Answer(500, problem=Problem(500, "internal_error", "the gateway has a defect, and has recorded where"))
+            return Answer(500, problem=DEFECT, headers=identified(incoming))
 
     async def _handle(self, incoming: Incoming, client: Client) -> Answer:
         path = incoming.path.partition("?")[0]
@@ -82,8 +86,9 @@ class Plane:
             known = ", ".join(f"{method} {name}" for name, (method, _) in _EXACT.items())
             raise Problem(404, "unknown_path", f"nothing is served at this path; served are {known}", should_retry=False)
         method, serve = handler
-        if incoming.method != method:
-            raise Problem(405, "method_not_allowed", f"this path takes {method}", should_retry=False)
+        if incoming.method != method and (incoming.method, method) != ("HEAD", "GET"):
+            problem = Problem(405, "method_not_allowed", f"this path takes {method}", should_retry=False)
+            return Answer(405, problem=problem, headers={**identified(incoming), "allow": method})
         now = self.world.clock.now()
         desk = self.desk(now)
         key = identify(desk.view.snapshot.access, incoming.header("authorization"), now, demo=self.demo)
@@ -104,15 +109,15 @@ class Plane:
             desk.learn(script, request, answer.usage.input)
         return answer
 
-    async def _models(self, desk: Desk, key: Key, _incoming: Incoming, _client: Client, _now: float) -> Answer:
+    async def _models(self, desk: Desk, key: Key, incoming: Incoming, _client: Client, _now: float) -> Answer:
         data = [described(desk.view, name) for name in desk.names(key)]
-        return _json({"object": "list", "data": data})
+        return _json(incoming, {"object": "list", "data": data})
 
     async def _model(self, desk: Desk, key: Key, incoming: Incoming, _client: Client, _now: float) -> Answer:
         name = unquote(incoming.path.partition("?")[0].removeprefix(_MODEL))
-        if name not in desk.names(key):
+        if not desk.serves(key, name):
             raise chat.unknown_model(name, desk.names(key))
-        return _json(described(desk.view, name))
+        return _json(incoming, described(desk.view, name))
 
 
 Handler = Callable[[Plane, Desk, Key, Incoming, Client, float], Awaitable[Answer]]
@@ -123,10 +128,21 @@ _EXACT: dict[str, tuple[str, Handler]] = {
 }
 
 
-def new_id() -> str:
-    """An id that nobody else can have minted: 128 random bits."""
-    return "rg-" + os.urandom(16).hex()
+def _ids() -> Iterator[str]:
+    while True:
+        digits = os.urandom(4096).hex()  # for 256 ids: asking the kernel for each costs 3 µs
+        yield from (f"rg-{digits[at : at + 32]}" for at in range(0, len(digits), 32))
 
 
-def _json(value: object) -> Answer:
-    return Answer(200, orjson.dumps(value), headers={"x-request-id": new_id()})
+new_id: Callable[[], str] = _ids().__next__
+"""An id that nobody else can have minted: 128 random bits."""
+
+
+def identified(incoming: Incoming) -> dict[str, str]:
+    """The headers of an answer that needed no decision: the client's own id if it sent just one, else one of ours."""
+    ids = [value for name, value in incoming.headers if name == "x-request-id"]
+    return {"x-request-id": ids[0][:CLIENT_ID_CHARS_MAX] if len(ids) == 1 and ids[0] else new_id()}
+
+
+def _json(incoming: Incoming, value: object) -> Answer:
+    return Answer(200, orjson.dumps(value), headers=identified(incoming))

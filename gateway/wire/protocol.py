@@ -3,6 +3,9 @@
 Promises: one exchange at a time, in order; every read has a limit and a deadline; a client that hangs up cancels its exchange at
 once; an answer is either whole or ends in a way that the client can see. The connection is the exchange's `Client` port, so that an
 upstream's bytes go straight from one transport to the other.
+
+Two things go on side by side: an exchange may be under way (`_task`), and bytes are read (`_reading`). Reading never pauses, since
+that is how a hang-up is heard; what comes too early waits, within limits, and what comes after an error is thrown away.
 """
 
 import asyncio
@@ -16,27 +19,37 @@ import httptools
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
-from gateway.core.answer import Answer, Problem
+from gateway.core.answer import DEFECT, Answer, Problem, stopping
 from gateway.ports import Callback, Flow
 from gateway.wire import errors
 from gateway.wire.plane import Incoming, Plane
 
 PIPELINED_MAX: Final = 8  # requests waiting behind the one under way; no SDK pipelines at all
 LINGER_S: Final = 2.0  # after an early error: how long a client may go on sending before we hang up, so that it reads the answer
-LINGER_BYTES_MAX: Final = 1_048_576
-KEPT: Final = frozenset({b"authorization", b"x-request-id", b"content-encoding"})
+LINGER_BYTES_MAX: Final = 33_554_432  # thrown away meanwhile; a client that sends a body over the limit has sent most of it by then
+FRAMING: Final = frozenset({b"content-length", b"transfer-encoding", b"content-encoding", b"expect"})
+KEPT: Final = FRAMING | {b"authorization", b"x-request-id"}
 STATUS: Final = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
 STREAM: Final = b"content-type: text/event-stream; charset=utf-8\r\ncache-control: no-cache\r\nx-accel-buffering: no\r\n"
+CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+INVALID: Final = Problem(400, "invalid_http", "this is not a valid HTTP request")
 
 
-class Now(Enum):
-    """What a connection is doing. Each but BUSY has a deadline."""
+class Reading(Enum):
+    """Where the parser stands. Each has a deadline while no exchange is under way."""
 
-    IDLE = "waiting for a request"
-    HEAD = "reading a head"
-    BODY = "reading a body"
-    BUSY = "an exchange is under way"
-    LINGERING = "answered; what still comes is thrown away"
+    IDLE = "between requests"
+    HEAD = "in a head"
+    BODY = "in a body"
+    DEAF = "nothing more is understood; what still comes is thrown away"
+
+
+class Stream(Enum):
+    """How far the event stream of the exchange under way is."""
+
+    NONE = "not begun"
+    OPEN = "begun"
+    ENDED = "ended properly"
 
 
 class DataPlane(asyncio.Protocol):
@@ -53,22 +66,29 @@ class DataPlane(asyncio.Protocol):
         self._connections = cast("set[object]", server_state.connections)  # uvicorn's union of its own protocol classes
         self.parser = httptools.HttpRequestParser(self)
         self.transport: asyncio.Transport
-        self.now = Now.IDLE
         self.deadline = self.loop.time() + self.bounds.client_head_s_max
         self.keep_alive = True
+        self._gone = False
+        # the request that is being read
+        self._reading = Reading.IDLE
         self._url = b""
         self._headers: list[tuple[str, str]] = []
-        self._head_bytes = 0
+        self._head_bytes = 0  # of its lines, as far as they are complete
+        self._barren_bytes = 0  # read since its head began or its body last grew: lines without end, trailers, chunk extensions
         self._body: list[bytes] = []
         self._body_bytes = 0
         self._expects = False
-        self._waiting: deque[tuple[Incoming, bool, bool]] = deque()
+        # the exchange under way, and requests that came early: (request, keep alive, chunked)
         self._task: asyncio.Task[None] | None = None
-        self._gone = False
+        self._waiting: deque[tuple[Incoming, bool, bool]] = deque()
+        self._chunked = True
+        self._bodiless = False
+        self._stream = Stream.NONE
         self._on_gone: Callback | None = None
         self._on_writable: Flow | None = None
-        self._chunked = True
-        self._streaming = False
+        # a client that does not read
+        self._paused = False
+        self._unsent_bytes = 0  # when we last looked
 
     # --- connection ---------------------------------------------------------------------------------------------------
 
@@ -93,91 +113,154 @@ class DataPlane(asyncio.Protocol):
     def shutdown(self) -> None:
         """Called by uvicorn when the worker drains: idle connections close, the others after their answer."""
         self.keep_alive = False
-        if self.now is Now.IDLE:
-            self.transport.close()
+        if self._task is None and self._reading is Reading.IDLE:
+            self._close()
 
     def tick(self, now: float) -> None:
-        """Called about once a second by the server: acts on a deadline that has passed. `now` is loop time."""
+        """Called about twice a second by the server: acts on a deadline that has passed. `now` is loop time."""
         if now < self.deadline:
             return
-        match self.now:
-            case Now.HEAD | Now.BODY:
-                what = "head" if self.now is Now.HEAD else "body"
-                self._refuse(Problem(408, "request_timeout", f"the {what} of the request took too long to arrive"))
-            case Now.IDLE | Now.LINGERING | Now.BUSY:  # BUSY has a deadline only while the client does not read
-                self.transport.abort()
+        if self._task is None and self._reading in (Reading.HEAD, Reading.BODY):
+            what = self._reading.name.lower()
+            self._refuse(Problem(408, "request_timeout", f"the {what} of the request took too long to arrive"))
+            return
+        unsent_bytes = self.transport.get_write_buffer_size()
+        if unsent_bytes < self._unsent_bytes:  # it reads, if slowly
+            self._unsent_bytes = unsent_bytes
+            self.deadline = now + self.bounds.client_stall_s_max
+        else:
+            self.transport.abort()
+
+    def _set_deadline(self) -> None:
+        """For what is being waited for now. An exchange has its own limits; the rest is up to the client."""
+        bounds = self.bounds
+        if self._paused:
+            wait_s = bounds.client_stall_s_max
+        elif self._task is not None:
+            wait_s = float("inf")
+        elif self._reading is Reading.IDLE:
+            wait_s = bounds.client_idle_s_max
+        elif self._reading is Reading.HEAD:
+            wait_s = bounds.client_head_s_max
+        elif self._reading is Reading.BODY:
+            wait_s = bounds.client_body_s_max
+        else:
+            wait_s = LINGER_S
+        self.deadline = self.loop.time() + wait_s
 
     # --- reading ------------------------------------------------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
-        if self.now is Now.LINGERING:
-            self._head_bytes += len(data)
-            if self._head_bytes > LINGER_BYTES_MAX:
+        before = self._reading
+        if before is Reading.DEAF:
+            self._barren_bytes += len(data)
+            if self._barren_bytes > LINGER_BYTES_MAX:
                 self.transport.abort()
             return
+        self._barren_bytes += len(data)
+        self._feed(data)
+        if self._reading is before:
+            if self._barren_bytes > self.bounds.header_bytes_max:
+                self._refuse(self._too_long())
+        elif self._task is None:
+            self._set_deadline()
+
+    def _feed(self, data: bytes) -> None:
         try:
             self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self._refuse(Problem(400, "upgrade_not_supported", "this server speaks HTTP/1.1 only; send no `upgrade` header"))
-        except httptools.HttpParserCallbackError as error:  # raised from one of the callbacks below
-            problem = error.__context__ if isinstance(error.__context__, Problem) else None
-            self._refuse(problem or Problem(400, "invalid_http", "this is not a valid HTTP request"))
+        except httptools.HttpParserUpgrade as upgrade:
+            self._ignore_upgrade(data[upgrade.args[0] :])
+        except httptools.HttpParserCallbackError as error:  # raised by one of the callbacks below
+            if isinstance(error.__context__, Problem):
+                self._refuse(error.__context__)
+            else:
+                self.plane.world.defect(error.__context__ or error)
+                self._refuse(DEFECT)
         except httptools.HttpParserError:
-            self._refuse(Problem(400, "invalid_http", "this is not a valid HTTP request"))
-        else:
-            if self.now is Now.HEAD:
-                self._head_bytes += len(data)  # a header line without end never reaches on_header
-                self._check_head()
+            self._refuse(INVALID)
+
+    def _ignore_upgrade(self, rest: bytes) -> None:
+        """Read on as if there had been no `upgrade` header, where the parser stops: Java's own client offers h2c all the time."""
+        if self.parser.get_method() == b"CONNECT":
+            self._refuse(Problem(405, "method_not_allowed", "this server is no proxy"))
+            return
+        line = b"%b %b HTTP/%b\r\n" % (self.parser.get_method(), self._url, self.parser.get_http_version().encode())
+        head = "".join(f"{name}: {value}\r\n" for name, value in self._headers).encode("latin-1")
+        self.parser = httptools.HttpRequestParser(self)
+        self._feed(line + head + b"\r\n" + rest)
 
     def on_message_begin(self) -> None:
-        self._url, self._headers, self._head_bytes = b"", [], 0
+        self._reading = Reading.HEAD
+        self._url, self._headers, self._head_bytes, self._barren_bytes = b"", [], 0, 0
         self._body, self._body_bytes, self._expects = [], 0, False
-        if self.now is Now.IDLE:
-            self.now, self.deadline = Now.HEAD, self.loop.time() + self.bounds.client_head_s_max
 
     def on_url(self, url: bytes) -> None:
         self._url += url
+        self._head_bytes += len(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        if self._reading is not Reading.HEAD:
+            return  # a trailer: what counts is said before the body
         self._head_bytes += len(name) + len(value) + 4
+        if self._head_bytes > self.bounds.header_bytes_max:
+            raise self._too_long()
         name = name.lower()
         if name in KEPT or name.startswith(b"x-gateway-"):
             self._headers.append((name.decode("latin-1"), value.decode("latin-1").strip()))
-        elif name == b"expect":
-            self._expects = value.lower() == b"100-continue"
-        elif name == b"content-length" and value.isdigit() and int(value) > self.bounds.body_bytes_max:
+            if name in FRAMING:
+                self._check_framing(name, value.lower())
+
+    def _check_framing(self, name: bytes, value: bytes) -> None:
+        # lengths are judged by the parser: one, in digits, and none beside a transfer coding
+        if name == b"content-length" and int(value) > self.bounds.body_bytes_max:
             raise self._too_large()
+        if name == b"transfer-encoding" and value != b"chunked":
+            raise INVALID
+        if name == b"content-encoding" and value != b"identity":
+            raise Problem(415, "encoding_not_supported", "send the body without a content-encoding")
+        if name == b"expect":
+            self._expects = value == b"100-continue"
 
     def on_headers_complete(self) -> None:
-        self._head_bytes += len(self._url)
-        self._check_head()
-        if self.now is Now.HEAD:
-            self.now, self.deadline = Now.BODY, self.loop.time() + self.bounds.client_body_s_max
-            if self._expects:
-                self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        if self._head_bytes > self.bounds.header_bytes_max:
+            raise self._too_long()
+        if not self.parser.should_upgrade():
+            self._reading = Reading.BODY
+            self._expects = self._expects and self.parser.get_http_version() == "1.1"
+            self._invite()
+
+    def _invite(self) -> None:
+        """Say that the body may come, if the client waits for that and no other answer is under way."""
+        if self._expects and self._task is None:
+            self._expects = False
+            self.transport.write(CONTINUE)
 
     def on_body(self, body: bytes) -> None:
         self._body.append(body)
         self._body_bytes += len(body)
+        self._barren_bytes = 0
         if self._body_bytes > self.bounds.body_bytes_max:
             raise self._too_large()
 
     def on_message_complete(self) -> None:
+        if self.parser.should_upgrade():
+            return  # once more, without the upgrade
+        self._reading = Reading.IDLE
         body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
         incoming = Incoming(self.parser.get_method().decode("latin-1"), self._url.decode("latin-1"), self._headers, body)
-        self._body = []
-        waiting = (incoming, self.parser.should_keep_alive(), self.parser.get_http_version() == "1.1")
+        self._body, self._barren_bytes = [], 0
+        chunked = self.parser.get_http_version() == "1.1"
+        keep_alive = chunked and self.parser.should_keep_alive()  # HTTP/1.0 would have to be told that it is kept alive
         if self._task is None:
-            self._start(*waiting)
-        elif len(self._waiting) < PIPELINED_MAX:
-            self._waiting.append(waiting)
-        else:  # whoever sends so many without waiting for answers gets those under way, and no more
-            self.keep_alive = False
-            self.transport.pause_reading()
+            self._start(incoming, keep_alive, chunked)
+            return
+        early_bytes = sum(len(early.body) for early, _, _ in self._waiting) + len(body)
+        if len(self._waiting) >= PIPELINED_MAX or early_bytes > self.bounds.body_bytes_max:
+            raise Problem(429, "too_many_requests", "too much was sent without waiting for answers")  # never told: see `_refuse`
+        self._waiting.append((incoming, keep_alive, chunked))
 
-    def _check_head(self) -> None:
-        if self._head_bytes > self.bounds.header_bytes_max:
-            raise Problem(431, "headers_too_large", f"the headers are over the limit of {self.bounds.header_bytes_max} bytes")
+    def _too_long(self) -> Problem:
+        return Problem(431, "headers_too_large", f"the headers are over the limit of {self.bounds.header_bytes_max} bytes")
 
     def _too_large(self) -> Problem:
         return Problem(413, "body_too_large", f"the body is over the limit of {self.bounds.body_bytes_max} bytes")
@@ -186,54 +269,91 @@ class DataPlane(asyncio.Protocol):
 
     def _start(self, incoming: Incoming, keep_alive: bool, chunked: bool) -> None:
         self.keep_alive = self.keep_alive and keep_alive
-        self._chunked = chunked
-        self.now, self.deadline = Now.BUSY, float("inf")
+        self._chunked, self._bodiless = chunked, incoming.method == "HEAD"
         self._task = task = self.loop.create_task(self._exchange(incoming))
         self.state.tasks.add(task)
+        task.add_done_callback(self._ended)
+        if not self._paused:
+            self.deadline = float("inf")
 
     async def _exchange(self, incoming: Incoming) -> None:
         try:
-            for name, value in incoming.headers:
-                if name == "content-encoding" and value != "identity":
-                    raise Problem(415, "encoding_not_supported", "send the body without a content-encoding")
             answer = await self.plane.handle(incoming, self)
-        except Problem as problem:
-            answer = Answer(problem.status, problem=problem)
         except asyncio.CancelledError:
             if self._gone:
                 raise
             answer = self._cut_off()  # the worker stops and its patience is over: say so, then stop
-        finally:
-            if self._task is not None:
-                self.state.tasks.discard(self._task)
-                self._task = None
-        if not self._gone:
-            if not answer.streamed:
-                self._write(answer)
-            self._next()
+        self._task = None
+        if self._gone:
+            return
+        if not answer.status or self._stream is not (Stream.ENDED if answer.streamed else Stream.NONE):
+            self.transport.abort()  # half an answer: hanging up is how the client sees it
+            return
+        if not answer.streamed:
+            self._write(answer)
+        self._next()
 
     def _cut_off(self) -> Answer:
-        problem = Problem(503, "shutting_down", "the gateway is stopping; try again", retry_after_s=1.0)
         self.keep_alive = False
-        if self._streaming:
+        problem = stopping()
+        if self._stream is Stream.OPEN:
             self.end_stream(problem)
-        return Answer(503, problem=problem, streamed=not self.transport.is_closing() and self._streaming)
+        return Answer(problem.status, problem=problem, streamed=self._stream is not Stream.NONE)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """Called for each exchange, those included that were cancelled before they began."""
+        self.state.tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.plane.world.defect(error)
+            self.transport.abort()
 
     def _next(self) -> None:
         """The answer is written: take the next request, wait for one, or close."""
-        self._streaming = False
+        self._stream = Stream.NONE
         self._on_gone = self._on_writable = None
         if not self.keep_alive:
-            self.transport.close()
+            if self._reading is Reading.IDLE and not self._waiting:
+                self._close()
+            else:
+                self._linger()
         elif self._waiting:
             self._start(*self._waiting.popleft())
         else:
-            self.now, self.deadline = Now.IDLE, self.loop.time() + self.bounds.client_idle_s_max
+            self._set_deadline()
+            self._invite()
+
+    def _refuse(self, problem: Problem) -> None:
+        """Answer what can't be read any further, and hang up. Behind a request under way: finish that one, then hang up."""
+        self.keep_alive = False
+        self._waiting.clear()
+        if self._task is not None:
+            self._reading = Reading.DEAF
+        elif self._reading is not Reading.DEAF:
+            self._write(Answer(problem.status, problem=problem))
+            self._linger()
+
+    def _linger(self) -> None:
+        """Hang up once the client had a chance to read the answer: closing on bytes unread would take it back."""
+        self._reading = Reading.DEAF
+        self._barren_bytes = 0
+        self._body.clear()
+        if self.transport.can_write_eof() and not self.transport.is_closing():
+            self.transport.write_eof()
+        self._hang_up_in(LINGER_S)
+
+    def _close(self) -> None:
+        self._reading = Reading.DEAF
+        self.transport.close()
+        self._hang_up_in(self.bounds.client_stall_s_max)
+
+    def _hang_up_in(self, wait_s: float) -> None:
+        self._unsent_bytes = self.transport.get_write_buffer_size()
+        self.deadline = self.loop.time() + wait_s
 
     # --- writing ------------------------------------------------------------------------------------------------------
 
     def _head(self, status: int, headers: Mapping[str, str]) -> bytes:
-        lines = [STATUS[status]]
+        lines = [STATUS.get(status) or b"HTTP/1.1 %d Unknown\r\n" % status]
         lines += [b"%b: %b\r\n" % pair for pair in self.state.default_headers]
         lines += [f"{name}: {_printable(value)}\r\n".encode("latin-1") for name, value in headers.items()]
         if not self.keep_alive:
@@ -245,20 +365,7 @@ class DataPlane(asyncio.Protocol):
         if answer.problem is not None:
             body, headers = errors.body(answer.problem), {**headers, **errors.headers(answer.problem)}
         length = b"content-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(body)
-        self.transport.write(self._head(answer.status, headers) + length + body)
-
-    def _refuse(self, problem: Problem) -> None:
-        """Answer what can't be read any further, and hang up once the client had a chance to read the answer."""
-        if self.now in (Now.BUSY, Now.LINGERING):  # garbage behind a request under way: finish that one, then close
-            self.keep_alive = False
-            self._waiting.clear()
-            self.transport.pause_reading()
-            return
-        self.keep_alive = False
-        self._write(Answer(problem.status, problem=problem))
-        if self.transport.can_write_eof():
-            self.transport.write_eof()
-        self.now, self.deadline, self._head_bytes = Now.LINGERING, self.loop.time() + LINGER_S, 0
+        self.transport.write(self._head(answer.status, headers) + length + (b"" if self._bodiless else body))
 
     # --- the Client port ----------------------------------------------------------------------------------------------
 
@@ -273,33 +380,40 @@ class DataPlane(asyncio.Protocol):
 
     def on_writable(self, callback: Flow | None) -> None:
         self._on_writable = callback
+        if callback is not None and self._paused:
+            callback(False)
 
     def pause_writing(self) -> None:
-        self.deadline = self.loop.time() + self.bounds.client_stall_s_max
+        self._paused = True
+        self._hang_up_in(self.bounds.client_stall_s_max)
         if self._on_writable is not None:
             self._on_writable(False)
 
     def resume_writing(self) -> None:
-        if self.now is Now.BUSY:
-            self.deadline = float("inf")
+        self._paused = False
+        self._set_deadline()
         if self._on_writable is not None:
             self._on_writable(True)
 
     def begin_stream(self, headers: Mapping[str, str]) -> None:
-        if not self._chunked:
-            self.keep_alive = False  # HTTP/1.0: the end of the connection is the end of the stream
+        self._stream = Stream.OPEN
+        # HTTP/1.0 knows no chunks: the end of the connection is the end of the stream
         coding = b"transfer-encoding: chunked\r\n\r\n" if self._chunked else b"\r\n"
-        self._streaming = True
-        self.transport.write(self._head(200, headers) + STREAM + coding)
+        self._send(self._head(200, headers) + STREAM + coding)
 
     def write(self, events: bytes) -> None:
-        self.transport.write(b"%x\r\n%b\r\n" % (len(events), events) if self._chunked else events)
+        self._send(b"%x\r\n%b\r\n" % (len(events), events) if self._chunked else events)
 
     def end_stream(self, problem: Problem | None) -> None:
         if problem is not None:
             self.write(errors.event(problem))
         if self._chunked:
-            self.transport.write(b"0\r\n\r\n")
+            self._send(b"0\r\n\r\n")
+        self._stream = Stream.ENDED
+
+    def _send(self, data: bytes) -> None:
+        if not self._gone:  # a transport that is closed raises
+            self.transport.write(data)
 
 
 def _printable(value: str) -> str:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import math
 import socket
 from collections.abc import Generator
 from typing import Final, cast
@@ -13,6 +14,7 @@ from gateway.wire.plane import Plane
 from gateway.wire.protocol import DataPlane
 
 TICK_S: Final = 0.5  # deadlines are in seconds, and may be late by this much
+LAST_WORDS_S: Final = 1.0  # for exchanges that were cut off to tell their clients, and for their settlements
 
 
 async def _no_asgi(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
@@ -30,9 +32,10 @@ class _Uvicorn(uvicorn.Server):
 class Server:
     """Serves `plane` on a listening socket until drained."""
 
-    def __init__(self, plane: Plane, listener: socket.socket) -> None:
+    def __init__(self, plane: Plane, listener: socket.socket, *, tick_s: float = TICK_S) -> None:
         self.plane = plane
         self._listener = listener
+        self._tick_s = tick_s
         bounds = plane.world.bounds
         protocol = type("BoundDataPlane", (DataPlane,), {"plane": plane})
         config = uvicorn.Config(
@@ -47,23 +50,38 @@ class Server:
             server_header=False,
             proxy_headers=False,
             backlog=4096,
-            timeout_graceful_shutdown=int(bounds.drain_s_max),
+            timeout_graceful_shutdown=math.ceil(bounds.drain_s_max),
         )
         self._server = _Uvicorn(config)
 
     async def run(self) -> None:
-        """Serve until `drain` was called and the last exchange has ended (or `drain_s_max` has passed)."""
+        """Serve until `drain` was called and the last exchange has ended (or `drain_s_max` has passed).
+
+        Cancelled, it hangs up on everybody. Either way every exchange is settled and no connection is open when it returns.
+        """
         ticking = asyncio.get_running_loop().create_task(self._tick())
         try:
             await self._server.serve(sockets=[self._listener])
+        except asyncio.CancelledError:
+            self._hang_up()
+            raise
         finally:
             ticking.cancel()
+            if tasks := self._server.server_state.tasks:
+                await asyncio.wait(tasks, timeout=LAST_WORDS_S)
+            self._hang_up()
+
+    def _hang_up(self) -> None:
+        for listening in getattr(self._server, "servers", ()):  # there is none before it has started
+            listening.close()
+        for connection in list(self._server.server_state.connections):
+            cast(DataPlane, connection).transport.abort()
 
     async def _tick(self) -> None:
         # one timer for all connections, while draining too: a timer each would cost more than the rest of a short request
         loop = asyncio.get_running_loop()
         while True:
-            await asyncio.sleep(TICK_S)
+            await asyncio.sleep(self._tick_s)
             for connection in list(self._server.server_state.connections):
                 cast(DataPlane, connection).tick(loop.time())
 

@@ -8,6 +8,8 @@ import re
 from enum import StrEnum
 from typing import Final
 
+from gateway.core.terms import OTHER
+
 SAMPLE_CHARS = 1_000
 
 
@@ -44,14 +46,16 @@ LANGUAGES: Final[dict[Script, frozenset[str]]] = {
     Script.HAN: frozenset({"zh"}),
     Script.KANA: frozenset({"ja"}),
     Script.HANGUL: frozenset({"ko"}),
-    Script.CYRILLIC: frozenset({"ru", "uk", "bg", "sr", "be", "mk"}),
+    Script.CYRILLIC: frozenset({"ru", "uk", "bg", "sr", "be", "mk", "kk", "ky", "mn", "tg"}),
     Script.GREEK: frozenset({"el"}),
-    Script.ARABIC: frozenset({"ar", "fa", "ur"}),
+    Script.ARABIC: frozenset({"ar", "fa", "ur", "ps", "ckb", "sd", "ug"}),
     Script.HEBREW: frozenset({"he", "yi"}),
-    Script.DEVANAGARI: frozenset({"hi", "mr", "ne"}),
+    Script.DEVANAGARI: frozenset({"hi", "mr", "ne", "sa"}),
     Script.THAI: frozenset({"th"}),
 }
-"""ISO 639-1. Latin script and what is not listed say only which languages it is not."""
+"""ISO 639. Latin script and what is not listed say only which languages it is not."""
+
+LATIN_TOO: Final = frozenset({"sr", "kk", "tg", "mn"})  # written in Latin script as well
 
 CHARS_PER_TOKEN: Final[dict[Script, float]] = {
     Script.LATIN: 4.0,
@@ -86,11 +90,11 @@ def script_of(text: str) -> Script:
 
 
 def languages_of(script: Script, known: frozenset[str]) -> frozenset[str]:
-    """The languages, of those `known` to the policy, that text in `script` may be in. Never empty."""
+    """The languages, of those `known` to the policy and OTHER, that text in `script` may be in. Never empty."""
     certain = LANGUAGES.get(script)
     if certain is not None:
-        return certain
-    return known - frozenset().union(*LANGUAGES.values()) or known
+        return frozenset(language if language in known else OTHER for language in certain)
+    return known - (frozenset().union(*LANGUAGES.values()) - LATIN_TOO) or known
 
 
 class Estimator:

@@ -12,9 +12,9 @@ from typing import Any, Final, Protocol
 
 import orjson
 
-from gateway.core.exchange import Request
+from gateway.core.exchange import Ended, Fault, Outcome, Request, Scope
 from gateway.core.policy import Deployment
-from gateway.upstream.dialects.draft import Draft
+from gateway.upstream.dialects.draft import Draft, Unsendable
 from gateway.upstream.dialects.messages import MessageRules, convert
 
 NEUTRAL: Final[Mapping[str, tuple[Any, ...]]] = {
@@ -50,7 +50,6 @@ class Dialect:
     """One way of speaking OpenAI's chat API.
 
     `fields` maps a client's top-level field to its name here, or to a Rule. `asks_usage`: whether `stream_options` is known.
-    `marks` are bytes that, standing in a stream, announce an event that is not OpenAI's as it is (see stream.py).
     `settle` looks at the whole draft once, after all fields.
     """
 
@@ -60,7 +59,6 @@ class Dialect:
     function_fields: frozenset[str] = frozenset({"name", "description", "parameters", "strict"})
     tool_kinds: frozenset[str] = frozenset({"function"})
     asks_usage: bool = True
-    marks: tuple[bytes, ...] = ()
     headers: tuple[tuple[str, str], ...] = ()
     settle: Callable[[Draft], None] = field(default=_nothing_more)
 
@@ -76,8 +74,8 @@ def build(dialect: Dialect, deployment: Deployment, request: Request, secret: st
         if value is None or name in _OURS:  # OpenAI's clients write null for `not given`
             continue
         target = fields.get(name)
-        if target.__class__ is str:
-            out[target] = value  # type: ignore[index]
+        if isinstance(target, str):
+            out[target] = value
         elif target is None:
             if value not in NEUTRAL.get(name, ()):
                 draft.drop(name)
@@ -93,8 +91,20 @@ def build(dialect: Dialect, deployment: Deployment, request: Request, secret: st
     else:
         out.pop("stream_options", None)
     dialect.settle(draft)
-    return orjson.dumps(out), tuple(draft.dropped)
+    try:
+        return orjson.dumps(out), tuple(draft.dropped)
+    except TypeError as error:  # a number beyond 64 bits, or nested hundreds deep
+        raise Unsendable(UNWRITABLE) from error
 
+
+UNWRITABLE: Final = Outcome(
+    Ended.REJECTED,
+    Fault.CLIENT,
+    Scope.REQUEST,
+    code="invalid_request",
+    message="the request holds a number or a nesting that can't be written as JSON again",
+    sent=False,
+)
 
 _OURS: Final = frozenset({"model", "messages", "stream"})
 _NEED_TOOLS: Final = frozenset({"tool_choice", "parallel_tool_calls"})

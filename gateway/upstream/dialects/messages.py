@@ -7,10 +7,9 @@ is passed on as the object it is, so a long plain history costs one look per mes
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from itertools import count
-from types import MappingProxyType
 from typing import Any, Final
 
 import orjson
@@ -25,6 +24,13 @@ PARTS: Final[Mapping[str, frozenset[str]]] = {
     "input_audio": frozenset({"type", "input_audio"}),
 }
 """Kinds of content part that all know, each with its fields."""
+
+INNER: Final[Mapping[str, frozenset[str]]] = {
+    "image_url": frozenset({"url", "detail"}),
+    "input_audio": frozenset({"data", "format"}),
+    "file": frozenset({"file_data", "file_id", "filename"}),
+}
+"""Fields of the object inside a part, under the same name as its kind."""
 
 REASONING_FIELDS: Final = frozenset({"reasoning_content", "reasoning"})
 _MISTRAL_ID: Final = re.compile(r"[a-zA-Z0-9]{9}")
@@ -41,10 +47,10 @@ class MessageRules:
     """
 
     fields: frozenset[str] = frozenset({"tool_calls", "tool_call_id"})
-    roles: Mapping[str, str] = MappingProxyType({"developer": "system"})
+    roles: Mapping[str, str] = field(default_factory=lambda: {"developer": "system"})
     names: frozenset[str] = frozenset({"system", "user", "assistant", "tool"})
     reasoning: str = ""
-    parts: Mapping[str, frozenset[str]] = MappingProxyType(PARTS)
+    parts: Mapping[str, frozenset[str]] = field(default_factory=lambda: PARTS)
     flat: bool = False
     short_ids: bool = False
 
@@ -103,7 +109,7 @@ def _message(draft: Draft, rules: MessageRules, ids: "CallIds", message: dict[st
             else:
                 draft.drop(f"messages[].{name}")
         elif name == "name":
-            if role in rules.names:
+            if role.__class__ is str and role in rules.names:
                 new[name] = value
             else:
                 draft.drop("messages[].name")
@@ -150,19 +156,29 @@ def _content(draft: Draft, rules: MessageRules, parts: list[Any]) -> tuple[Any, 
         elif kind.__class__ is not str or (known := rules.parts.get(kind)) is None:
             draft.drop(f"messages[].content[].{kind}")
         else:
-            if kind == "image_url":
-                _check_image(draft, part)
-            if not part.keys() <= known:
-                for name in part.keys() - known:
-                    draft.drop(f"messages[].content[].{name}")
-                part = {name: value for name, value in part.items() if name in known}
-            kept.append(part)
+            kept.append(_part(draft, kind, known, part))
     if thoughts and all(isinstance(part, dict) and part.get("type") == "text" for part in kept):
         # an answer in Mistral's pieces, which are one text
         return "".join(str(part.get("text") or "") for part in kept), "".join(thoughts)
     if rules.flat and "vision" not in draft.deployment.abilities:
         return _flat(draft, kept), "".join(thoughts)
     return kept, "".join(thoughts)
+
+
+def _part(draft: Draft, kind: str, known: frozenset[str], part: dict[str, Any]) -> dict[str, Any]:
+    """One part with its known fields, and those of the object in it: the same object where there are no others."""
+    if not part.keys() <= known:
+        for name in part.keys() - known:
+            draft.drop(f"messages[].content[].{name}")
+        part = {name: value for name, value in part.items() if name in known}
+    inner = part.get(kind)
+    if isinstance(inner, dict) and (fields := INNER.get(kind)) is not None and not inner.keys() <= fields:
+        for name in inner.keys() - fields:
+            draft.drop(f"messages[].content[].{kind}.{name}")
+        part = {**part, kind: {name: value for name, value in inner.items() if name in fields}}
+    if _fetches(kind, part.get(kind), allowed=draft.deployment.endpoint.remote_content):
+        raise Unsendable(REMOTE)
+    return part
 
 
 def _flat(draft: Draft, parts: list[Any]) -> str:
@@ -187,29 +203,32 @@ def thinking_text(part: Mapping[str, Any]) -> str:
     return "".join(t["text"] for t in thinking if isinstance(t, dict) and isinstance(t.get("text"), str))
 
 
-def _check_image(draft: Draft, part: Mapping[str, Any]) -> None:
-    """Only inline images go out, unless the endpoint says `remote_content: allow`; a path on the server's disk never does.
+def _fetches(kind: str, inner: Any, *, allowed: bool) -> bool:
+    """Whether a part would have the upstream fetch something that it may not: all but inline data, unless the endpoint says
+    `remote_content: allow`; and then still no path on the server's own disk.
 
     Routes whose endpoint fetches nothing are excluded before (`needs`); this is the second look, before anything is sent.
     """
-    image = part.get("image_url")
-    url = image.get("url") if isinstance(image, dict) else image
+    if kind == "file":
+        return not allowed and not (isinstance(inner, dict) and "file_data" in inner and "file_id" not in inner)
+    if kind != "image_url":
+        return False
+    url = inner.get("url") if isinstance(inner, dict) else inner
     if not isinstance(url, str):
-        return
+        return False  # no image at all, which is the upstream's to refuse
     scheme = url[:8].lower()
-    if scheme.startswith("data:") or (draft.deployment.endpoint.remote_content and scheme.startswith(("https://", "http://"))):
-        return
-    raise Unsendable(
-        Outcome(
-            Ended.REJECTED,
-            Fault.CLIENT,
-            Scope.REQUEST,
-            code="remote_content_refused",
-            message="images must be sent inline, as a `data:` URL; this gateway lets no upstream fetch an address out of a request",
-            param="messages",
-            sent=False,
-        )
-    )
+    return not scheme.startswith("data:") and not (allowed and scheme.startswith(("https://", "http://")))
+
+
+REMOTE: Final = Outcome(
+    Ended.REJECTED,
+    Fault.CLIENT,
+    Scope.REQUEST,
+    code="remote_content_refused",
+    message="images and files must be sent inline, as a `data:` URL; no upstream may fetch an address out of a request",
+    param="messages",
+    sent=False,
+)
 
 
 # --- tool calls ---------------------------------------------------------------------------------------------------------------

@@ -39,5 +39,4 @@ MISTRAL: Final = Dialect(
         short_ids=True,
     ),
     asks_usage=False,
-    marks=(b'"tool_calls"',),
 )

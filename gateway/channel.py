@@ -1,0 +1,71 @@
+"""Messages between the supervisor and one worker, over the socket pair that only the two of them hold.
+
+Down come commands, pickled, because a snapshot is a tree of our own frozen values and its sender is the worker's parent. Up go
+reports, as JSON, because a process that reads clients' bytes must not be able to make its supervisor run anything.
+"""
+
+import asyncio
+import pickle
+import struct
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+
+from gateway.core.policy import Snapshot
+
+_LENGTH: Final = struct.Struct("!I")
+REPORT_BYTES_MAX: Final = 16_777_216  # metrics of 50 tenants and 200 deployments are below 1 MB
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """The first command: all that a worker needs to know. `secrets` are by endpoint id."""
+
+    number: int
+    snapshot: Snapshot
+    secrets: dict[str, str | None]
+    state: str  # folder
+    demo: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """Stop accepting, finish what is under way, exit."""
+
+
+def pack(command: Start | Drain) -> bytes:
+    """A command as it goes over the wire."""
+    body = pickle.dumps(command)
+    return _LENGTH.pack(len(body)) + body
+
+
+def pack_report(report: dict[str, Any]) -> bytes:
+    """A report as it goes over the wire."""
+    body = orjson.dumps(report)
+    return _LENGTH.pack(len(body)) + body
+
+
+async def read_command(reader: asyncio.StreamReader) -> Start | Drain | None:
+    """The next command, or None when the supervisor is gone."""
+    body = await _read(reader, None)
+    return None if body is None else pickle.loads(body)
+
+
+async def read_report(reader: asyncio.StreamReader) -> dict[str, Any] | None:
+    """The next report, or None when the worker is gone or says what no worker says."""
+    body = await _read(reader, REPORT_BYTES_MAX)
+    if body is None:
+        return None
+    report = orjson.loads(body)
+    return report if isinstance(report, dict) else None
+
+
+async def _read(reader: asyncio.StreamReader, bytes_max: int | None) -> bytes | None:
+    try:
+        (length,) = _LENGTH.unpack(await reader.readexactly(_LENGTH.size))
+        if bytes_max is not None and length > bytes_max:
+            return None
+        return await reader.readexactly(length)
+    except (asyncio.IncompleteReadError, ConnectionError):
+        return None

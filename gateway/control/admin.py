@@ -1,0 +1,108 @@
+"""The admin API: explains decisions and shows endpoints. Reads only; whoever calls shows the admin token.
+
+Loopback only; the Host must be a loopback name and an Origin, if a browser sends one, must be this very server, so that no web page
+an admin happens to visit can ask anything here. What `decide` is given is not sent, kept or logged.
+"""
+
+import hmac
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any, Final, Protocol
+from urllib.parse import urlsplit
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+
+from gateway.core.answer import Problem
+from gateway.core.policy import Places, Snapshot
+
+LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
+BODY_BYTES_MAX: Final = 20_000_000  # as much as a client's request may be
+OPEN: Final = frozenset({"/docs", "/openapi.json"})  # descriptions, no data
+
+
+class Fleet(Protocol):
+    """What is asked of the supervisor."""
+
+    @property
+    def reports(self) -> Iterable[Mapping[str, Any]]: ...
+
+
+Decide = Callable[[Mapping[str, Any]], Mapping[str, Any]]
+
+
+def admin_app(fleet: Fleet, snapshot: Snapshot, token: str, decide: Decide | None) -> FastAPI:
+    """`decide` explains a request given as facts or whole; it raises Problem for one that can't be."""
+    app = FastAPI(title="Residency Gateway: admin", version="1", redoc_url=None)
+
+    @app.middleware("http")
+    async def guard(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
+        host = urlsplit(f"//{request.headers.get('host', '')}").hostname
+        origin = request.headers.get("origin")
+        if host not in LOOPBACK or (origin is not None and urlsplit(origin).netloc != request.headers.get("host")):
+            return _error(403, "wrong_host", "the admin API is for this machine: the Host or Origin header names another")
+        shown = request.headers.get("authorization", "").removeprefix("Bearer ").strip()
+        if request.url.path not in OPEN and not hmac.compare_digest(shown.encode(), token.encode()):
+            return _error(401, "invalid_admin_token", "send `authorization: Bearer` and the admin token")
+        if int(request.headers.get("content-length") or 0) > BODY_BYTES_MAX:
+            return _error(413, "body_too_large", f"the body is over the limit of {BODY_BYTES_MAX} bytes")
+        return await call_next(request)
+
+    @app.exception_handler(Problem)
+    def told(_request: Request, problem: Problem) -> JSONResponse:
+        return _error(problem.status, problem.code, problem.message)
+
+    @app.exception_handler(RequestValidationError)
+    def invalid(_request: Request, _error_found: RequestValidationError) -> JSONResponse:
+        return _error(400, "invalid_json", "the body must be a JSON object")
+
+    @app.post("/admin/v1/decide")
+    def decide_(question: dict[str, Any]) -> Mapping[str, Any]:
+        """Where a request would go, and why nowhere else: `{tenant, asked, region, …}`, or `{key, headers, body}` of a whole one."""
+        if decide is None:
+            raise Problem(501, "not_available", "this gateway was started without it")
+        return decide(question)
+
+    @app.get("/admin/v1/endpoints")
+    def endpoints() -> dict[str, Any]:
+        """Every deployment with its labels, who vouches for them, and what each worker has against it just now."""
+        reports = list(fleet.reports)
+        return {"endpoints": [_described(deployment, reports) for deployment in snapshot.policy.deployments]}
+
+    return app
+
+
+def _described(deployment: Any, reports: list[Mapping[str, Any]]) -> dict[str, Any]:
+    endpoint = deployment.endpoint
+    return {
+        "deployment": deployment.id,
+        "endpoint": endpoint.id,
+        "provider": endpoint.provider,
+        "dialect": endpoint.dialect,
+        "host": endpoint.host,
+        "enabled": deployment.enabled and endpoint.enabled,
+        "processed_in": _places(deployment.processed_in),
+        "operated_under": _places(deployment.operated_under),
+        "assurances": [{"name": a.name, "until": _day(a.until), "evidence": a.evidence} for a in deployment.assurances],
+        "open_connections": sum(report.get("upstream_connections", {}).get(endpoint.id, 0) for report in reports),
+        "live": [found for report in reports if (found := _live(report, deployment.id, endpoint.id))],
+    }
+
+
+def _live(report: Mapping[str, Any], deployment: str, endpoint: str) -> Any:
+    rows = report.get("live", {})
+    return rows.get(deployment) or rows.get(endpoint)
+
+
+def _places(places: Places) -> dict[str, Any]:
+    countries = "anywhere" if places.countries is None else sorted(places.countries)
+    return {"countries": countries, "source": places.source, "verified": places.verified, "until": _day(places.until)}
+
+
+def _day(instant: float | None) -> str | None:
+    return None if instant is None else datetime.fromtimestamp(instant, UTC).isoformat()
+
+
+def _error(status: int, code: str, message: str) -> JSONResponse:
+    return JSONResponse({"error": {"message": message, "type": "admin_error", "param": None, "code": code}}, status)

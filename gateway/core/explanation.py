@@ -1,0 +1,308 @@
+"""Everything there is to say about a decision, as a frozen tree of plain data. Nothing in it is content, a secret or a vendor's.
+
+It is worked out when somebody asks, from the decision alone: the same decision gives the same tree, to the byte.
+"""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Final
+
+from gateway.core.decide import Decision
+from gateway.core.exchange import Usage
+from gateway.core.facts import FINDINGS, RequestFacts
+from gateway.core.failover import reachable
+from gateway.core.masks import bits
+from gateway.core.policy import Assurance, Deployment, Places, Rule, When
+from gateway.core.pricing import MILLION
+from gateway.core.rank import output_expected, rank
+from gateway.core.terms import Because
+from gateway.core.view import View
+from gateway.core.wording import UNVOUCHED, Wording
+
+NEAR_MAX: Final = 3  # permits told for one deployment that lacks one: the nearest teach, a list of all does not
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """One fact: its possible values, and the same in words. `known` False: it counts as each of its values."""
+
+    name: str
+    values: tuple[str, ...]
+    words: str
+    known: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A rule that applies, in words."""
+
+    id: str
+    effect: str
+    when: str
+    says: str
+    because: str
+    line: str
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """One label as of the decision. `state`: holds, stale (past `until`), ended (an assurance), or anywhere."""
+
+    name: str
+    words: str
+    state: str
+    source: str
+    verified: str
+    until: str  # ISO 8601, "" where it does not end
+
+
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """One part of an estimate. Money is written out in decimal, never as a float."""
+
+    what: str  # "input" or "output"
+    tokens: int
+    usd_per_million: str
+    usd: str
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What the request would cost at the margin. `paid`: by tokens, or by a plan or capacity that is paid for anyway."""
+
+    paid: str
+    usd: str
+    parts: tuple[Charge, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Obstacle:
+    """One reason against one deployment, with the rule's own words where a rule is the reason."""
+
+    kind: str
+    word: str
+    detail: str
+    because: str = ""
+    line: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Considered:
+    """One deployment: a route (then `route` and `tier` count from 1) or an exclusion with every reason.
+
+    `attempt` is the earliest at which it can be called, None for never. `nearest` are permits that almost cover it.
+    """
+
+    deployment: str
+    endpoint: str
+    provider: str
+    model: str
+    route: int | None
+    tier: int | None
+    attempt: int | None
+    estimate: Estimate
+    labels: tuple[Label, ...]
+    reasons: tuple[Obstacle, ...]
+    nearest: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """The gateway, a store or a sink: whether such content may be processed or kept there, and the rules against it."""
+
+    name: str
+    kind: str
+    allowed: bool
+    rules: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """A decision, told. `failover` is the order in which routes are tried if each fails by itself."""
+
+    verdict: str
+    policy: str
+    instant: str
+    valid_until: str
+    draw: int
+    facts: tuple[Fact, ...]
+    prompt_tokens: int
+    output_tokens: int
+    inspected: str
+    needs: tuple[str, ...]
+    permits: tuple[Line, ...]
+    restrictions: tuple[Line, ...]
+    preferences: tuple[str, ...]
+    keepers: tuple[Kept, ...]
+    deployments: tuple[Considered, ...]
+    attempts_max: int
+    failover: tuple[str, ...]
+    reachable: tuple[str, ...]
+
+    @property
+    def routes(self) -> tuple[Considered, ...]:
+        """The routes, in order."""
+        return tuple(sorted((d for d in self.deployments if d.route is not None), key=lambda d: d.route or 0))
+
+    @property
+    def exclusions(self) -> tuple[Considered, ...]:
+        """What is no route, in the order of the catalogue."""
+        return tuple(d for d in self.deployments if d.route is None)
+
+
+def explain(decision: Decision) -> Explanation:
+    """`decision`, told."""
+    view, eligibility, needs = decision.view, decision.eligibility, decision.needs
+    policy = view.snapshot.policy
+    wording = Wording(policy.vocabulary)
+    attempts_max = policy.bounds.attempts_max
+    reach = reachable(decision, attempts_max)
+    wants = [needs.api, *sorted(needs.abilities), *(f"tool {tool}" for tool in sorted(needs.tools))]
+    if needs.remote_content:
+        wants.append("remote_content")
+    return Explanation(
+        verdict=decision.verdict.value,
+        policy=view.snapshot.policy.hash,
+        instant=day_and_time(view.instant),
+        valid_until=day_and_time(view.valid_until),
+        draw=decision.draw,
+        facts=_facts(decision.facts, wording),
+        prompt_tokens=needs.prompt_tokens,
+        output_tokens=output_expected(needs),
+        inspected=decision.facts.inspected,
+        needs=tuple(wants),
+        permits=tuple(_line(row.rule, wording) for row in view.permits if row.rule.id in eligibility.permits),
+        restrictions=tuple(_line(row.rule, wording) for row in eligibility.against),
+        preferences=tuple(policy.preferences[line].id for line in bits(view.preferences(view.applying(decision.facts)))),
+        keepers=_keepers(decision),
+        deployments=_deployments(decision, reach, wording),
+        attempts_max=attempts_max,
+        failover=tuple(route.deployment.id for route in decision.routes[:attempts_max]),
+        reachable=tuple(reach),
+    )
+
+
+def day_and_time(instant: float) -> str:
+    """ISO 8601 in UTC, to the second; "" for never."""
+    if instant == float("inf"):
+        return ""
+    return datetime.fromtimestamp(instant, UTC).replace(microsecond=0).isoformat().replace("+00:00", "Z")
+
+
+def _facts(facts: RequestFacts, wording: Wording) -> tuple[Fact, ...]:
+    found = []
+    for name, value in facts.as_record().items():
+        if isinstance(value, list):
+            known = name in FINDINGS or len(value) == 1
+            found.append(Fact(name, tuple(value), wording.fact(name, frozenset(value)), known))
+    return tuple(found)
+
+
+def _line(rule: Rule, wording: Wording) -> Line:
+    return Line(rule.id, rule.effect.value, _when(rule.when, wording), wording.says(rule), rule.because, rule.line)
+
+
+def _when(when: When, wording: Wording) -> str:
+    return " and ".join(wording.test(test) for test in when) or "always"
+
+
+def _keepers(decision: Decision) -> tuple[Kept, ...]:
+    against: dict[str, list[str]] = {}
+    for row in decision.eligibility.against:
+        for name in row.keepers:
+            against.setdefault(name, []).append(row.rule.id)
+    subjects = (decision.view.gateway, *decision.view.keepers)
+    return tuple(Kept(s.name, s.kind, s.name not in against, tuple(against.get(s.name, ()))) for s in subjects)
+
+
+def _deployments(decision: Decision, reach: dict[str, int], wording: Wording) -> tuple[Considered, ...]:
+    view, needs = decision.view, decision.needs
+    places = {route.index: number for number, route in enumerate(decision.routes, start=1)}
+    preferences = view.preferences(view.applying(decision.facts))
+    order = rank(view, decision.fitting, decision.fitting, preferences, needs, decision.live.latency_ms)
+    tiers = {index: number for number, tier in enumerate(order.tiers, start=1) for index in tier}
+    rules = {row.rule.id: row.rule for row in (*view.permits, *view.restrictions)}
+    found = []
+    for index, deployment in enumerate(view.deployments):
+        obstacles = []
+        for reason in decision.exclusions.get(deployment.id, ()):
+            rule = rules.get(reason.word.removeprefix("gateway: ")) if reason.kind in (Because.RULE, Because.GATEWAY) else None
+            told = (rule.because, rule.line) if rule is not None else ("", "")
+            obstacles.append(Obstacle(reason.kind.value, reason.word, reason.detail, *told))
+        unpermitted = any(obstacle.kind == Because.NO_PERMIT for obstacle in obstacles)
+        found.append(
+            Considered(
+                deployment=deployment.id,
+                endpoint=deployment.endpoint.id,
+                provider=deployment.endpoint.provider,
+                model=deployment.model.id,
+                route=places.get(index),
+                tier=tiers.get(index) if index in places else None,
+                attempt=reach.get(deployment.id),
+                estimate=estimate(deployment, needs.prompt_tokens, output_expected(needs)),
+                labels=_labels(deployment, view.instant, wording),
+                reasons=tuple(obstacles),
+                nearest=_nearest(view, index, decision.facts, wording) if unpermitted else (),
+            )
+        )
+    return tuple(found)
+
+
+def estimate(deployment: Deployment, prompt_tokens: int, output_tokens: int) -> Estimate:
+    """What a request of this size costs there at the margin, with its parts."""
+    tariff = deployment.tariff
+    if tariff.plan is not None:
+        return Estimate(f"plan {tariff.plan.name}", "0", ())
+    if tariff.capacity is not None or tariff.price is None:
+        return Estimate("capacity", "0", ())
+    parts = tuple(
+        Charge(what, tokens, _money(price), _money(price * tokens / MILLION))
+        for what, tokens, price in (("input", prompt_tokens, tariff.price.input), ("output", output_tokens, tariff.price.output))
+    )
+    return Estimate("tokens", _money(tariff.price.cost(Usage(uncached=prompt_tokens, output=output_tokens))), parts)
+
+
+def _money(usd: Decimal) -> str:
+    return f"{usd.normalize():f}"
+
+
+def _labels(deployment: Deployment, instant: float, wording: Wording) -> tuple[Label, ...]:
+    labels = [
+        _places("processed_in", deployment.processed_in, instant, wording),
+        _places("operated_under", deployment.operated_under, instant, wording),
+        _places("origin", deployment.model.origin, instant, wording),
+    ]
+    return (*labels, *(_assurance(assurance, instant) for assurance in deployment.assurances))
+
+
+def _places(name: str, places: Places, instant: float, wording: Wording) -> Label:
+    until = "" if places.until is None else day_and_time(places.until)
+    state = "anywhere" if places.countries is None else "holds" if places.at(instant) is not None else "stale"
+    words = wording.places(places.countries) if places.countries is not None else UNVOUCHED
+    return Label(name, words, state, places.source, places.verified, until)
+
+
+def _assurance(assurance: Assurance, instant: float) -> Label:
+    ended = assurance.until is not None and instant >= assurance.until
+    until = "" if assurance.until is None else day_and_time(assurance.until)
+    return Label("assurance", assurance.name, "ended" if ended else "holds", assurance.evidence, "", until)
+
+
+def _nearest(view: View, index: int, facts: RequestFacts, wording: Wording) -> tuple[str, ...]:
+    """The permits that fail on one side only: they cover the deployment and not the request, or the other way round."""
+    near = []
+    for row in view.permits:
+        short = [test for test in row.rule.when if not test.must_hold(facts)]
+        if row.spared >> index & 1:
+            tests = " and ".join(wording.test(test) for test in short)
+            found = ", ".join(f"{t.fact} is {_value(t.fact, facts, wording)}" for t in short)
+            near.append((len(short), row.rule.id, f"`{row.rule.id}` asks for {tests}; {found}"))
+        elif not short:
+            near.append((1, row.rule.id, f"`{row.rule.id}`: {wording.verdict(row.rule, view.subjects[index])}"))
+    return tuple(text for _, _, text in sorted(near)[:NEAR_MAX])
+
+
+def _value(fact: str, facts: RequestFacts, wording: Wording) -> str:
+    value = getattr(facts, fact)
+    return str(value) if isinstance(value, int) else wording.fact(fact, value)

@@ -1,0 +1,216 @@
+"""The port Live: what this worker has learned of each endpoint and deployment, from the outcomes of its own exchanges.
+
+Promises: it only takes routes away, or orders them; `read` costs nothing while nothing changes, and returns the same object;
+nothing that a client did counts against a route. What happened to one deployment of an endpoint closes the others only if the
+outcome says that it is about the endpoint. Times are UTC seconds and arguments.
+"""
+
+from collections.abc import Iterable, Mapping
+from math import inf
+from types import MappingProxyType
+from typing import Any, Final
+
+from gateway.core.bounds import Bounds
+from gateway.core.exchange import Attempt, Ended, Fault, Outcome, Scope
+from gateway.core.live import ALL_WELL, Blocked, LiveState
+from gateway.core.policy import Deployment
+from gateway.state.breaker import GOOD, NEUTRAL, WELL, Breaker, Event, News, Phase
+
+SMOOTHING: Final = 0.2  # weight of the newest latency: about the last ten requests count
+STEP: Final = 1.2  # a latency is published again once it has moved by this factor: ranks are remembered in between
+UNOPENED_S: Final = 1.0  # where nobody tells us of openings: how long a probe that `read` let through may stay unheard of
+
+NOTHING: Final[Mapping[str, Blocked]] = ALL_WELL.blocked
+
+EVENTS: Final[Mapping[Ended, Event]] = {
+    Ended.SERVED: Event.GOOD,
+    Ended.CUT_SHORT: Event.BAD,
+    Ended.CLIENT_GONE: Event.NEUTRAL,
+    Ended.REJECTED: Event.NEUTRAL,
+    Ended.THROTTLED: Event.THROTTLED,
+    Ended.EXHAUSTED: Event.EXHAUSTED,
+    Ended.FAILED: Event.BAD,
+    Ended.UNKNOWN: Event.BAD,
+}
+
+
+def news_of(outcome: Outcome) -> News:
+    """What an outcome means to the place that it is about."""
+    event = EVENTS[outcome.ended]
+    if event is Event.GOOD:
+        return GOOD
+    if event is Event.NEUTRAL or outcome.fault is Fault.CLIENT or outcome.scope is Scope.REQUEST:
+        return NEUTRAL
+    if outcome.permanent:
+        event = Event.REFUSED
+    word = "exhausted" if outcome.ended is Ended.EXHAUSTED else "breaker"
+    return News(event, outcome.code or f"status {outcome.status}", outcome.retry_after_s, word)
+
+
+class LocalLive:
+    """One worker's live state. `opened` and `alive` are for whoever opens calls (watching.py); without, `read` takes their part."""
+
+    def __init__(self, bounds: Bounds, deployments: Iterable[Deployment] = ()) -> None:
+        """`deployments`: all there are, so that an endpoint's trouble is known to concern each of its own. Others are learned."""
+        self._bounds = bounds
+        self._places: dict[str, Breaker] = {}  # endpoint or deployment id -> what is not WELL
+        self._members: dict[str, list[str]] = {}  # endpoint id -> deployment ids
+        self._known: set[str] = set()
+        self._probes: dict[str, Attempt | None] = {}  # place -> the attempt on trial; None: whichever it will be
+        self._smooth_ms: dict[str, float] = {}
+        self._published_ms: dict[str, int] = {}
+        self._state = ALL_WELL
+        self._next = inf  # when time changes something
+        self._half_open = False
+        self.watched = False  # set by whoever calls `opened`
+        for deployment in deployments:
+            self._learn(deployment)
+
+    def _learn(self, deployment: Deployment) -> None:
+        self._known.add(deployment.id)
+        self._members.setdefault(deployment.endpoint.id, []).append(deployment.id)
+
+    # --- the port ---------------------------------------------------------------------------------------------------------
+
+    def read(self, now: float) -> LiveState:
+        """Live state for one request that starts `now`."""
+        if now >= self._next:
+            self._pass(now)
+        state = self._state
+        if self._half_open and not self.watched:  # whoever reads this may be the probe; nobody after it
+            for place in [place for place, found in self._places.items() if found.phase is Phase.HALF_OPEN]:
+                self._probe(place, None, now, UNOPENED_S)
+            self._publish()
+        return state
+
+    def report(self, attempt: Attempt, outcome: Outcome, now: float, first_content_s: float | None) -> None:
+        """Learn from an attempt that ended at `now`; `first_content_s` is how long its first content took, if any came."""
+        deployment = attempt.deployment
+        if deployment.id not in self._known:
+            self._learn(deployment)
+        if now >= self._next:
+            self._pass(now)
+        if outcome.ended is Ended.SERVED and not self._places:  # nearly always
+            if first_content_s is not None:
+                self._time(deployment.id, first_content_s)
+            return
+        news = news_of(outcome)
+        endpoint, own = (news, NEUTRAL) if outcome.scope is Scope.ENDPOINT else (NEUTRAL, news)
+        if news is GOOD:
+            endpoint = own = GOOD
+        changed = self._hear(deployment.endpoint.id, endpoint, attempt, now) | self._hear(deployment.id, own, attempt, now)
+        if first_content_s is not None:
+            self._time(deployment.id, first_content_s)
+        if changed:
+            self._publish()
+
+    # --- openings -----------------------------------------------------------------------------------------------------------
+
+    def opened(self, attempt: Attempt, now: float) -> bool:
+        """A call has been opened. Says whether it is a probe of its endpoint or deployment: then `alive` wants to hear of content."""
+        if not self._half_open:
+            return False
+        places = [
+            place
+            for place in (attempt.deployment.endpoint.id, attempt.deployment.id)
+            if self._places.get(place, WELL).phase is Phase.HALF_OPEN
+        ]
+        for place in places:
+            self._probe(place, attempt, now, self._bounds.total_s_max)
+        if places:
+            self._publish()
+        return bool(places)
+
+    def alive(self, attempt: Attempt, now: float) -> None:
+        """A probe has brought content: others need not wait for its end."""
+        deployment = attempt.deployment
+        if self._hear(deployment.endpoint.id, GOOD, attempt, now) | self._hear(deployment.id, GOOD, attempt, now):
+            self._publish()
+
+    # --- what happens inside ------------------------------------------------------------------------------------------------
+
+    def _probe(self, place: str, attempt: Attempt | None, now: float, lost_after_s: float) -> None:
+        self._places[place] = self._places[place].probed(now, lost_after_s)
+        self._probes[place] = attempt
+
+    def _hear(self, place: str, news: News, attempt: Attempt, now: float) -> bool:
+        """Whether `news` of `place` changed anything."""
+        before = self._places.get(place, WELL)
+        if before.phase is Phase.PROBING and self._probes.get(place) not in (None, attempt):
+            return False  # it began before the place broke; how the probe ends is what counts
+        after = before.after(news, now, self._bounds)
+        if after == before:
+            return False
+        self._set(place, after)
+        return after.phase is not before.phase or after.blocked != before.blocked
+
+    def _set(self, place: str, breaker: Breaker) -> None:
+        if breaker.phase is not Phase.PROBING:
+            self._probes.pop(place, None)
+        if breaker == WELL:
+            self._places.pop(place, None)
+        else:
+            self._places[place] = breaker
+
+    def _pass(self, now: float) -> None:
+        """Let time pass until `now`."""
+        for place, breaker in list(self._places.items()):
+            if now >= breaker.until:
+                self._set(place, breaker.at(now))
+        self._publish()
+
+    def _publish(self) -> None:
+        """Make the state that the next requests read. What did not change stays the same object."""
+        self._next = min((breaker.until for breaker in self._places.values()), default=inf)
+        self._half_open = any(breaker.phase is Phase.HALF_OPEN for breaker in self._places.values())
+        blocked = self._blocked()
+        if blocked != self._state.blocked:
+            self._state = LiveState(MappingProxyType(blocked) if blocked else NOTHING, self._state.latency_ms)
+
+    def _blocked(self) -> dict[str, Blocked]:
+        found: dict[str, Blocked] = {}
+        for place, breaker in self._places.items():
+            if breaker.blocked is None:
+                continue
+            for deployment in self._members.get(place, (place,)):
+                known = found.get(deployment)
+                if known is None or (known.until or inf) < (breaker.blocked.until or inf):
+                    found[deployment] = breaker.blocked
+        return found
+
+    def _time(self, deployment: str, first_content_s: float) -> None:
+        """Smooth a latency, and publish it once it has moved by a step."""
+        newest_ms = first_content_s * 1e3
+        before_ms = self._smooth_ms.get(deployment)
+        smooth_ms = newest_ms if before_ms is None else before_ms + SMOOTHING * (newest_ms - before_ms)
+        self._smooth_ms[deployment] = smooth_ms
+        published_ms = self._published_ms.get(deployment)
+        if published_ms is not None and published_ms / STEP < max(smooth_ms, 1.0) < published_ms * STEP:
+            return
+        self._published_ms[deployment] = max(1, round(smooth_ms))
+        self._state = LiveState(self._state.blocked, MappingProxyType(dict(self._published_ms)))
+
+    # --- for people -----------------------------------------------------------------------------------------------------------
+
+    def rows(self, now: float) -> dict[str, dict[str, Any]]:
+        """What there is to say of each place: id → {phase, failures, word?, detail?, until?, latency_ms?}, as JSON can hold it.
+
+        A deployment whose endpoint has trouble has its endpoint's row. Places of which nothing is known are left out.
+        """
+        if now >= self._next:
+            self._pass(now)
+        found = {place: _row(breaker) for place, breaker in self._places.items()}
+        for place in list(found):
+            for deployment in self._members.get(place, ()):
+                if "word" in found[place] and "word" not in found.get(deployment, {}):
+                    found[deployment] = dict(found[place])
+        for deployment, latency_ms in self._published_ms.items():
+            found.setdefault(deployment, _row(WELL))["latency_ms"] = latency_ms
+        return found
+
+
+def _row(breaker: Breaker) -> dict[str, Any]:
+    row: dict[str, Any] = {"phase": breaker.phase.value, "failures": breaker.failures}
+    if breaker.blocked is not None:
+        row |= {"word": breaker.blocked.word, "detail": breaker.blocked.detail, "until": breaker.blocked.until}
+    return row

@@ -1,0 +1,253 @@
+"""What stands in the ledger, and that a chain tells of everything done to it."""
+
+import errno
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from exchanges import FAILED, SERVED, decided, request, settlement, world
+from fake_ports import FakeClock
+from hypothesis import given
+from hypothesis import strategies as st
+from small_world import NOW
+
+from gateway.core.decide import Decision
+from gateway.core.exchange import Attempt, Needs
+from gateway.core.live import ALL_WELL, Blocked, LiveState
+from gateway.core.settlement import excluded_words
+from gateway.core.view import View
+from gateway.ledger.audit import Audit
+from gateway.ledger.reading import Broken, Line, Tail, Torn, read
+from gateway.ledger.record import Shorthand
+from gateway.ledger.replay import again
+from gateway.ledger.segments import Chain
+
+
+def audit(folder: Path, segment_bytes_max: int = 1_000_000) -> Audit:
+    return Audit(folder, "w1", FakeClock(), segment_bytes_max)
+
+
+def records(folder: Path) -> list[dict[str, Any]]:
+    found = list(read(folder))
+    assert all(isinstance(entry, Line) for entry in found), found
+    return [entry.record for entry in found if isinstance(entry, Line)]
+
+
+def begin(ledger: Audit, decision: Decision, number: int = 1, **more: Any) -> None:
+    ledger.begun(request(decision, **more), decision, Attempt(number, decision.routes[number - 1].deployment))
+
+
+def test_an_exchange_is_two_lines_and_a_further_attempt_is_one_more(tmp_path: Path) -> None:
+    ledger, decision = audit(tmp_path), decided(View(world(), NOW))
+    begin(ledger, decision)
+    begin(ledger, decision, 2)
+    ledger.settled(settlement(decision, FAILED, SERVED))
+    first, second, end = records(tmp_path)
+    assert first["kind"] == "begun" and first["attempt"] == {"number": 1, "route": "one/alpha"}
+    assert first["decision"]["routes"] == [route.deployment.id for route in decision.routes]
+    assert first["decision"]["excluded"] == excluded_words(decision)
+    assert set(second) == {"prev", "kind", "id", "attempt"}
+    assert second["attempt"] == {"number": 2, "route": decision.routes[1].deployment.id}
+    assert (end["kind"], end["tenant"], end["key"], end["asked"], end["result"]) == ("settled", "clinic", "ward", "auto", "served")
+    assert [tried["outcome"] for tried in end["attempts"]] == ["failed", "served"]
+    assert end["usage"] == {"uncached": 80, "cached": 20, "cache_write": 0, "output": 7, "reasoning": 0, "reported": True}
+    price = decision.routes[1].deployment.tariff.price
+    assert price is not None
+    assert end["cost_basis"] == "reported" and end["cost_usd"] == f"{price.cost(SERVED.usage):f}"  # type: ignore[arg-type]
+    assert "decision" not in end
+
+
+def test_a_refusal_is_one_line_with_the_decision(tmp_path: Path) -> None:
+    ledger, decision = audit(tmp_path), decided(View(world(), NOW), asked=frozenset({"nothing"}))
+    ledger.settled(settlement(decision))
+    (line,) = records(tmp_path)
+    assert line["result"] == "refused" and line["attempts"] == [] and line["usage"] is None
+    assert (line["cost_usd"], line["cost_basis"]) == ("0", "none")
+    assert set(line["decision"]["excluded"]) == {deployment.id for deployment in decision.view.deployments}
+
+
+def test_nothing_that_a_caller_worded_is_kept(tmp_path: Path) -> None:
+    ledger, view = audit(tmp_path), View(world(), NOW)
+    secret = "canary4711"
+    decision = decided(view)
+    begin(ledger, decision, asked=f"claude-{secret}", client_id=secret)
+    odd = SERVED.__class__(SERVED.ended, code=f"{secret}!", message=secret, param=secret, finish=secret)
+    ledger.settled(settlement(decision, odd, dropped=(secret, "logit_bias")))
+    ledger.settled(settlement(decided(view, Needs("chat", tools=frozenset({secret}), prompt_tokens=10))))
+    text = b"".join(path.read_bytes() for path in tmp_path.iterdir())
+    assert secret.encode() not in text
+    assert b"the content" not in text
+    assert b'"dropped":["other","logit_bias"]' in text
+
+
+LIVES = (
+    ALL_WELL,
+    LiveState({"one/alpha": Blocked("throttled", "429", NOW + 5)}, {"one/alpha": 100, "two/alpha": 900}),
+    LiveState({"far/alpha": Blocked("breaker", "5 failures in a row", None)}, {"two/alpha": 20}),
+)
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(LIVES),
+            st.sampled_from([frozenset(), frozenset({"function"}), frozenset({"a kind that is nowhere"})]),
+            st.sampled_from([0, 99_998, 99_999, 100_000, 400_000]),  # around the window of 100,000
+            st.sampled_from([None, 1, 20_000, 49_000, 51_000, 400_000]),  # around the limit of $0.50 at various prices
+            st.sampled_from([{"DE"}, {"CN"}, {"DE", "CN"}, {"DE", "FR", "CN", "US"}]),
+            st.sampled_from(["auto", "beta", "nothing"]),
+            st.sampled_from(["public", "personal"]),
+            st.integers(0, 7),
+        ),
+        min_size=1,
+        max_size=8,
+    )
+)
+def test_a_recorded_decision_is_made_again_to_the_byte(cases: list[Any]) -> None:
+    """And what is remembered between decisions never changes a record: one shorthand for all, and a fresh one for each, agree."""
+    snapshot = world()
+    view = View(snapshot, NOW)
+    shorthand = Shorthand(view)
+    for live, tools, prompt, output, region, asked, data_class, draw in cases:
+        needs = Needs("chat", tools=tools, prompt_tokens=prompt, output_tokens=output)
+        decision = decided(
+            view, needs, live, draw, region=frozenset(region), asked=frozenset({asked}), data_class=frozenset({data_class})
+        )
+        text = shorthand.decision(decision)
+        recorded = orjson.loads(text)
+        replayed = again(recorded, snapshot)
+        assert recorded["routes"] == [route.deployment.id for route in decision.routes]
+        assert recorded["routes"] == [route.deployment.id for route in replayed.routes]
+        assert excluded_words(replayed) == recorded["excluded"]
+        assert Shorthand(replayed.view).decision(replayed) == text
+        if tools <= {"function"}:
+            assert recorded["excluded"] == excluded_words(decision)
+
+
+def test_all_countries_are_a_star(tmp_path: Path) -> None:
+    view = View(world(), NOW)
+    everywhere = decided(view, region=view.snapshot.policy.vocabulary.countries)
+    assert orjson.loads(Shorthand(view).decision(everywhere))["facts"]["region"] == ["*"]
+
+
+def test_segments_are_private_and_the_chain_goes_on_from_one_to_the_next(tmp_path: Path) -> None:
+    folder = tmp_path / "state" / "ledger"
+    ledger, decision = audit(folder, segment_bytes_max=2_000), decided(View(world(), NOW))
+    for n in range(12):
+        begin(ledger, decision, name=f"rg-{n}")
+    ledger.sync()
+    ledger.close()
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    segments = list(folder.iterdir())
+    assert len(segments) > 3
+    assert {stat.S_IMODE(path.stat().st_mode) for path in segments} == {0o600}
+    assert [record["id"] for record in records(folder)] == [f"rg-{n}" for n in range(12)]
+
+
+def filled(folder: Path) -> Path:
+    ledger, decision = audit(folder), decided(View(world(), NOW))
+    for n in range(3):
+        begin(ledger, decision, name=f"rg-{n}")
+    ledger.close()
+    (path,) = folder.iterdir()
+    return path
+
+
+def test_a_torn_last_line_is_told_and_costs_only_itself(tmp_path: Path) -> None:
+    path = filled(tmp_path)
+    os.truncate(path, path.stat().st_size - 1)
+    *whole, torn = read(tmp_path)
+    assert [entry.record["id"] for entry in whole if isinstance(entry, Line)] == ["rg-0", "rg-1"]
+    assert isinstance(torn, Torn) and torn.number == 4
+
+
+def changed(lines: list[bytes]) -> None:
+    lines[2] = lines[2].replace(b'"DE"', b'"FR"')
+
+
+def removed(lines: list[bytes]) -> None:
+    del lines[1]
+
+
+def added(lines: list[bytes]) -> None:
+    lines.insert(1, lines[1])
+
+
+def swapped(lines: list[bytes]) -> None:
+    lines[1], lines[2] = lines[2], lines[1]
+
+
+def torn_inside(lines: list[bytes]) -> None:
+    lines[1] = lines[1][:50]
+
+
+@pytest.mark.parametrize("tamper", [changed, removed, added, swapped, torn_inside])
+def test_a_line_changed_removed_or_added_breaks_the_chain(tmp_path: Path, tamper: Callable[[list[bytes]], None]) -> None:
+    path = filled(tmp_path)
+    lines = path.read_bytes().splitlines()
+    tamper(lines)
+    path.write_bytes(b"\n".join(lines) + b"\n")
+    assert isinstance(list(read(tmp_path))[-1], Broken)
+
+
+def test_a_missing_segment_breaks_the_chain(tmp_path: Path) -> None:
+    ledger, decision = audit(tmp_path, segment_bytes_max=2_000), decided(View(world(), NOW))
+    for n in range(9):
+        begin(ledger, decision, name=f"rg-{n}")
+    ledger.close()
+    sorted(tmp_path.iterdir())[1].unlink()
+    assert isinstance(list(read(tmp_path))[-1], Broken)
+
+
+def test_a_line_that_could_not_be_kept_is_an_error_and_the_chain_goes_on_later(tmp_path: Path) -> None:
+    """The folder vanishes and comes back, as a volume does; a segment that can't be opened is tried again for the next line."""
+    folder = tmp_path / "ledger"
+    chain = Chain(folder, "w1", lambda: NOW, segment_bytes_max=1)
+    chain.append(b'{"kind":"begun","id":"kept"}')
+    folder.rename(tmp_path / "away")
+    with pytest.raises(OSError) as raised:
+        chain.append(b'{"kind":"begun","id":"lost"}')
+    assert raised.value.errno == errno.ENOENT
+    (tmp_path / "away").rename(folder)
+    chain.append(b'{"kind":"begun","id":"after"}')
+    chain.close()
+    assert [record["id"] for record in records(folder)] == ["kept", "after"]
+
+
+def test_a_full_disk_is_an_error_for_the_line_that_does_not_fit(tmp_path: Path) -> None:
+    """/dev/full takes every write as a full disk does; the segment's own name is made to lead there."""
+    if not Path("/dev/full").exists():
+        pytest.skip("this system has no /dev/full")
+    chain = Chain(tmp_path, "w1", lambda: NOW)
+    os.dup2(os.open("/dev/full", os.O_WRONLY), chain._fd)
+    with pytest.raises(OSError) as raised:
+        chain.append(b'{"kind":"begun"}')
+    assert raised.value.errno == errno.ENOSPC
+
+
+def test_two_chains_in_one_folder_do_not_meet(tmp_path: Path) -> None:
+    one, two = Audit(tmp_path, "w1", FakeClock()), Audit(tmp_path, "w2", FakeClock())
+    decision = decided(View(world(), NOW))
+    begin(one, decision, name="rg-1")
+    begin(two, decision, name="rg-2")
+    begin(one, decision, name="rg-3")
+    assert [record["id"] for record in records(tmp_path)] == ["rg-1", "rg-3", "rg-2"]
+    with pytest.raises(FileExistsError):
+        Audit(tmp_path, "w1", FakeClock())
+
+
+def test_a_tail_shows_whole_lines_once(tmp_path: Path) -> None:
+    ledger, decision = audit(tmp_path, segment_bytes_max=4_000), decided(View(world(), NOW))
+    begin(ledger, decision)
+    tail = Tail(tmp_path)
+    assert tail.poll() == []
+    for n in range(5):
+        ledger.settled(settlement(decision, SERVED, name=f"rg-{n}"))
+    with ledger._chain.path.open("ab") as file:
+        file.write(b'{"half":')
+    assert [record["id"] for record in tail.poll()] == [f"rg-{n}" for n in range(5)]
+    assert tail.poll() == []

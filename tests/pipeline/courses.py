@@ -1,0 +1,355 @@
+"""One exchange, driven by hand: any of its outward calls can be made to fail, and any of its awaits be cancelled.
+
+No event loop runs: the fakes' awaits are bare yields, so that "every await" can be counted. `complaints` says what may never be, whatever
+went wrong; it is the same for every fault, and `test_planted_bugs` shows that it would notice.
+"""
+
+import asyncio
+import itertools
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from fake_ports import FakeCall, FakeClient, FakeClock, FakeLedger, FakeLive, FakeMeter, FakeUpstream, Script
+from small_world import NOW, access, snapshot
+
+from gateway.core.answer import Answer
+from gateway.core.bounds import Bounds
+from gateway.core.decide import Decision
+from gateway.core.exchange import Attempt, Ended, Fault, Needs, Outcome, Request, Scope
+from gateway.core.facts import NO, YES, RequestFacts
+from gateway.core.live import LiveState
+from gateway.core.settlement import Settlement
+from gateway.core.view import View
+from gateway.pipeline import World
+from gateway.ports import Callback, Client, Flow
+
+Exchange = Callable[[World, View, Request, Client], Coroutine[Any, Any, Answer]]
+
+VIEW = View(snapshot(), NOW)
+THROTTLED = Outcome(Ended.THROTTLED, Fault.UPSTREAM, Scope.DEPLOYMENT, 429, "rate_limited", retry_after_s=7.0)
+FAILED = Outcome(Ended.FAILED, Fault.UPSTREAM, Scope.DEPLOYMENT, 500, "server_error")
+BROKEN_ENDPOINT = Outcome(Ended.FAILED, Fault.OURS, Scope.ENDPOINT, 401, "key_refused", permanent=True)
+UNREACHABLE = Outcome(Ended.FAILED, Fault.UPSTREAM, Scope.ENDPOINT, 0, "connect_timeout", sent=False)
+REJECTED = Outcome(Ended.REJECTED, Fault.CLIENT, status=422, code="bad_tool", message="`tools[0]` is no tool", param="tools")
+CUT_SHORT = Outcome(Ended.CUT_SHORT, Fault.UPSTREAM, Scope.DEPLOYMENT, 200, "closed_early")
+
+
+class Planted(Exception):
+    """A fault that a test put there."""
+
+
+@dataclass
+class Tap:
+    """Counts outward calls and makes some fail: the one at `at`, or all from there on. `kind` is what is raised."""
+
+    at: int | None = None
+    from_then_on: bool = False
+    kind: type[Exception] = Planted
+    calls: list[str] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+
+    def __call__(self, name: str) -> None:
+        place = len(self.calls)
+        self.calls.append(name)
+        if self.at is not None and (place == self.at or (self.from_then_on and place > self.at)):
+            self.failed.append(name)
+            raise self.kind(name)
+
+
+@dataclass
+class TappedCall:
+    """An upstream call whose every use can fail."""
+
+    call: FakeCall
+    tap: Tap
+
+    @property
+    def address(self) -> str:
+        return self.call.address
+
+    @property
+    def dropped(self) -> tuple[str, ...]:
+        return self.call.dropped
+
+    @property
+    def body(self) -> bytes:
+        self.tap("body")
+        return self.call.body
+
+    def outcome(self) -> Outcome:
+        self.tap("outcome")
+        return self.call.outcome()
+
+    async def wait(self, timeout_s: float | None) -> "TappedCall | Outcome | None":
+        self.tap("wait")
+        found = await self.call.wait(timeout_s)
+        return self if isinstance(found, FakeCall) else found
+
+    async def relay(self, client: Client) -> Outcome:
+        self.tap("relay")
+        return await self.call.relay(client)
+
+    def abort(self) -> None:
+        self.call.abort()  # what is asked for happens, and then fails to be confirmed
+        self.tap("abort")
+
+
+@dataclass
+class TappedUpstream:
+    upstream: FakeUpstream
+    tap: Tap
+
+    def open(self, decision: Decision, attempt: Attempt, request: Request) -> TappedCall:
+        self.tap("open")
+        return TappedCall(self.upstream.open(decision, attempt, request), self.tap)
+
+
+@dataclass
+class TappedLedger:
+    ledger: FakeLedger
+    tap: Tap
+
+    def begun(self, request: Request, decision: Decision, attempt: Attempt | None) -> None:
+        self.tap("begun")
+        self.ledger.begun(request, decision, attempt)
+
+    def settled(self, settlement: Settlement) -> None:
+        self.ledger.settlements.append(settlement)
+        self.tap("settled")
+
+
+@dataclass
+class TappedLive:
+    live: FakeLive
+    tap: Tap
+
+    def read(self, now: float) -> LiveState:
+        self.tap("read")
+        return self.live.read(now)
+
+    def report(self, attempt: Attempt, outcome: Outcome, now: float, first_content_s: float | None) -> None:
+        self.live.report(attempt, outcome, now, first_content_s)
+        self.tap("report")
+
+
+@dataclass
+class TappedMeter:
+    meter: FakeMeter
+    tap: Tap
+
+    def settled(self, settlement: Settlement) -> None:
+        self.meter.settled(settlement)
+        self.tap("count")
+
+    def ledger_failed(self) -> None:
+        self.meter.ledger_failed()
+        self.tap("alarm")
+
+
+@dataclass
+class TappedClient:
+    client: FakeClient
+    tap: Tap
+
+    @property
+    def gone(self) -> bool:
+        return self.client.gone
+
+    def on_gone(self, callback: Callback | None) -> None:
+        self.client.on_gone(callback)
+
+    def on_writable(self, callback: Flow | None) -> None:
+        self.client.on_writable(callback)
+
+    def begin_stream(self, headers: Mapping[str, str]) -> None:
+        self.client.begin_stream(headers)
+        self.tap("begin_stream")
+
+    def write(self, events: bytes) -> None:
+        self.client.write(events)
+        self.tap("write")
+
+    def end_stream(self, problem: Any) -> None:
+        self.client.end_stream(problem)
+        self.tap("end_stream")
+
+
+@dataclass(frozen=True)
+class Course:
+    """What an exchange meets: a kind of request, and what each upstream in turn does."""
+
+    name: str
+    stream: bool
+    scripts: tuple[Script, ...] = ()
+    key: str = "ward"
+    asked: str = "auto"
+
+
+def _courses() -> Iterator[Course]:
+    for stream in (False, True):
+        kind = "stream" if stream else "plain"
+        yield Course(f"{kind}, served", stream)
+        yield Course(f"{kind}, served by the third", stream, (Script(refuses=THROTTLED), Script(refuses=FAILED)))
+        yield Course(f"{kind}, all fail", stream, (Script(refuses=FAILED),) * 9)
+        yield Course(f"{kind}, all throttled", stream, (Script(refuses=THROTTLED),) * 9)
+        yield Course(f"{kind}, endpoints broken", stream, (Script(refuses=BROKEN_ENDPOINT), Script(refuses=UNREACHABLE)))
+        yield Course(f"{kind}, rejected", stream, (Script(refuses=REJECTED),))
+        yield Course(f"{kind}, refused by rules", stream, key="store", asked="beta")
+    yield Course("stream, slow, then elsewhere", True, (Script(silent=None), Script(silent=2)))
+    yield Course("stream, slow, then rejected", True, (Script(silent=2, refuses=FAILED), Script(refuses=REJECTED)))
+    yield Course("stream, slow everywhere", True, (Script(silent=None),) * 9)
+    yield Course("stream, cut short", True, (Script(outcome=CUT_SHORT),))
+
+
+COURSES = tuple(_courses())
+
+
+@dataclass
+class Trip:
+    """All that can be known of one exchange afterwards."""
+
+    course: Course
+    tap: Tap
+    upstream: FakeUpstream
+    ledger: FakeLedger
+    live: FakeLive
+    meter: FakeMeter
+    client: FakeClient
+    answer: Answer | None = None
+    raised: BaseException | None = None
+    defects: list[BaseException] = field(default_factory=list)
+    awaits: int = 0
+    cancelled: bool = False
+
+    @property
+    def begun(self) -> list[str]:
+        return self.ledger.begun_lines
+
+    @property
+    def settlements(self) -> list[Settlement]:
+        return self.ledger.settlements
+
+
+def travel(exchange: Exchange, course: Course, tap: Tap, *, leave_at: int | None = None, stop_at: int | None = None) -> Trip:
+    """Run an exchange to its end. At the await of that number the client hangs up (`leave_at`) or the worker stops (`stop_at`)."""
+    trip = Trip(course, tap, FakeUpstream(list(course.scripts)), FakeLedger(), FakeLive(), FakeMeter(), FakeClient())
+    counter = itertools.count()
+    world = World(
+        FakeClock(),
+        TappedUpstream(trip.upstream, tap),
+        TappedLedger(trip.ledger, tap),
+        TappedLive(trip.live, tap),
+        TappedMeter(trip.meter, tap),
+        Bounds(),
+        lambda: next(counter),
+        trip.defects.append,
+    )
+    running = exchange(world, VIEW, request_of(course), TappedClient(trip.client, tap))
+    try:
+        while True:
+            cancel = trip.awaits == stop_at
+            if trip.awaits == leave_at:
+                cancel = not trip.client.hang_up()
+            trip.cancelled = trip.cancelled or cancel
+            trip.awaits += 1
+            assert trip.awaits < 1_000, "it never ends"
+            if cancel:
+                running.throw(asyncio.CancelledError())
+            else:
+                running.send(None)
+    except StopIteration as done:
+        trip.answer = cast(Answer, done.value)
+    except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - judged by `complaints`
+        trip.raised = error
+    return trip
+
+
+def request_of(course: Course) -> Request:
+    key = access().keys[course.key]
+    shop = key.tenant == "shop"
+    facts = RequestFacts(
+        tenant=frozenset((key.tenant,)),
+        group=frozenset(("-",)),
+        key=frozenset((key.id,)),
+        region=frozenset(("CN" if shop else "DE",)),
+        data_class=frozenset(("internal" if shop else "personal",)),
+        categories=frozenset(),
+        asked=frozenset((course.asked,)),
+        api=frozenset(("chat",)),
+        task=frozenset(("other",)),
+        tag=frozenset(("other",)),
+        language=frozenset(("en",)),
+        ability=frozenset(),
+        stream=YES if course.stream else NO,
+        prompt_tokens=10,
+    )
+    return Request(
+        id="rg-1",
+        client_id="",
+        api="chat",
+        asked=course.asked,
+        facts=facts,
+        needs=Needs("chat", prompt_tokens=10),
+        body={},
+        body_bytes=2,
+        stream=course.stream,
+        wants_usage=False,
+        disclose=key.disclose,
+        began=NOW,
+    )
+
+
+def complaints(trip: Trip) -> Iterable[str]:
+    """What must never be, whatever failed and whoever left."""
+    opened = [call for call in trip.upstream.calls]
+    names = [call.name for call in opened]
+    if trip.tap.failed[:1] == ["read"]:  # nothing was decided, so nothing was to be settled; and nothing was sent
+        if opened or trip.begun or trip.settlements or not isinstance(trip.raised, Planted):
+            yield "something was done without a decision"
+        return
+    if len(trip.settlements) != 1 or trip.meter.count != 1:
+        yield f"{len(trip.settlements)} settlements and {trip.meter.count} counts, and not one"
+        return
+    (settlement,) = trip.settlements
+    yield from (f"{call.name} was left open" for call in opened if not call.aborted)
+    routes = [route.deployment.id for route in settlement.decision.routes]
+    yield from (f"{name} is no route" for name in names if name not in routes)
+    yield from (f"{name} was tried twice" for name in names if names.count(name) > 1)
+    recorded = [tried.attempt.deployment.id for tried in settlement.tried]
+    yield from (f"{name} was contacted and is not in the record" for name in names if name not in recorded)
+    yield from (f"{name} was contacted before the ledger knew" for name in names if name not in trip.begun)
+    if [name for name in routes if name in names] != names:
+        yield "the order is not the decision's"
+    spoke = [call for call in opened if call.script.refuses is None and call.script.silent is not None and call.over]
+    if spoke and opened[-1] is not spoke[0]:
+        yield "another route was tried after content"
+    yield from trip.client.wrongs
+    yield from _complaints_of_the_answer(trip, settlement)
+
+
+def _complaints_of_the_answer(trip: Trip, settlement: Settlement) -> Iterable[str]:
+    answer, failed = trip.answer, trip.tap.failed
+    if isinstance(trip.raised, asyncio.CancelledError):
+        if not trip.cancelled:
+            yield "it cancelled itself"
+        if settlement.status != (0 if trip.client.gone else 503):
+            yield f"status {settlement.status} for somebody who was cut off"
+        return
+    if trip.raised is not None:
+        if "end_stream" not in failed and "abort" not in failed:
+            yield f"it raised {trip.raised!r}"
+        return
+    assert answer is not None
+    if (settlement.status, settlement.code) != (answer.status, answer.code):
+        yield f"the record says {settlement.status} {settlement.code}, the client was told {answer.status} {answer.code}"
+    if answer.status and answer.streamed != (trip.client.head is not None):
+        yield "an answer of one kind where the other had begun"
+    if answer.streamed and len(trip.client.ends) != 1:
+        yield "a stream without its end"
+    if failed and set(failed) - {"begun", "settled", "alarm"} and not trip.defects:
+        yield "a defect that nobody was told of"
+    if failed and trip.tap.kind is OSError and failed[0] == "settled" and not trip.meter.failures:
+        yield "a line that could not be kept, and no alarm"
+    if not failed and not trip.client.gone and trip.defects:
+        yield f"defects out of nothing: {trip.defects}"

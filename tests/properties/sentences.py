@@ -1,0 +1,340 @@
+"""The properties of a decision, each a sentence, as functions of whatever engine decides.
+
+Each takes an engine and a case, fails by assertion, and says whether the case had anything to bite on: a property that holds of
+requests without a route holds of nothing, so each also names the share of cases that must bite.
+"""
+
+import itertools
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import orjson
+from hypothesis import strategies as st
+from oracle import able, allowed, kept
+from strategies import (
+    CASES,
+    FACT_VALUES,
+    FACTS_DRAWN,
+    HITS,
+    MEETS,
+    NEEDS,
+    PREFERENCES,
+    RESTRICTIONS,
+    SOME_CATEGORIES,
+    World,
+    named,
+    some,
+    with_,
+)
+from worlds import LATER, NOW, Engine, identifier, live_state, request_facts, routes
+
+from gateway.core.decide import Decision
+from gateway.core.exchange import Attempt, Ended, Needs, Outcome, Scope
+from gateway.core.explain import as_json
+from gateway.core.facts import RequestFacts
+from gateway.core.failover import reachable
+from gateway.core.live import LiveState
+from gateway.core.terms import DATA_CLASSES
+from gateway.core.view import View
+
+Check = Callable[[Engine, World], bool]
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """One property. `bites_min` is the share of cases, at the least, that must have something to bite on."""
+
+    text: str
+    check: Check
+    cases: st.SearchStrategy[World]
+    bites_min: float
+
+
+@dataclass
+class Sentences:
+    """All of them, by their text."""
+
+    found: dict[str, Sentence] = field(default_factory=dict)
+
+    def say(self, text: str, bites_min: float, cases: st.SearchStrategy[World] = CASES) -> Callable[[Check], Check]:
+        """Make a property of a check."""
+
+        def keep(check: Check) -> Check:
+            self.found[text] = Sentence(text, check, cases, bites_min)
+            return check
+
+        return keep
+
+
+SENTENCES: Final = Sentences()
+say = SENTENCES.say
+
+
+# --- how a case is put to an engine ---------------------------------------------------------------------------------------
+
+
+def needs_of(found: World) -> Needs:
+    """A request's needs."""
+    sets = {name: frozenset(value) if isinstance(value, set | frozenset) else value for name, value in found.items()}
+    return Needs(**sets)
+
+
+def facts_of(case: World, **changed: Any) -> RequestFacts:
+    """A request's facts."""
+    return request_facts(case["facts"], prompt_tokens=case["needs"]["prompt_tokens"], **changed)
+
+
+def live_of(case: World) -> LiveState:
+    """What a case says of now."""
+    return live_state(case["blocked"], case["latency_ms"])
+
+
+def decided(engine: Engine, case: World, *, view: View | None = None, instant: float = NOW, **changed: Any) -> Decision:
+    """The decision of a case, but for what is `changed`: world, facts, needs, live."""
+    view = view or engine.view(engine.snapshot(changed.get("world", case["world"])), instant)
+    needs = changed.get("needs", case["needs"])
+    facts = request_facts(changed.get("facts", case["facts"]), prompt_tokens=needs["prompt_tokens"])
+    return engine.decide(view, facts, needs_of(needs), changed.get("live", live_of(case)), case["draw"])
+
+
+def places_of(decision: Decision) -> set[str]:
+    """Where a decision lets its request go."""
+    return set(routes(decision))
+
+
+def told(decision: Decision) -> bytes:
+    """The whole explanation of a decision, in bytes."""
+    return orjson.dumps(as_json(decision))
+
+
+# --- rules ------------------------------------------------------------------------------------------------------------------
+
+
+@say("without a permit there is no route", 0.25)
+def no_permit(engine: Engine, case: World) -> bool:
+    world = case["world"]
+    without = world | {"rules": [rule for rule in world["rules"] if rule["effect"] != "permit"]}
+    assert not routes(decided(engine, case, world=without))
+    return bool(routes(decided(engine, case)))
+
+
+@say("another forbid or require never adds a route", 0.25, with_(another=RESTRICTIONS))
+def restriction(engine: Engine, case: World) -> bool:
+    world = case["world"]
+    before = places_of(decided(engine, case))
+    for rules in ([case["another"] | {"id": "another"}, *world["rules"]], [*world["rules"], case["another"] | {"id": "another"}]):
+        assert places_of(decided(engine, case, world=world | {"rules": rules})) <= before
+    return bool(before)
+
+
+@say("the order of rules does not matter, to the byte", 0.25, with_(seed=st.integers(0, 99)))
+def order_of_rules(engine: Engine, case: World) -> bool:
+    rules = list(case["world"]["rules"])
+    random.Random(case["seed"]).shuffle(rules)
+    decision = decided(engine, case)
+    assert told(decision) == told(decided(engine, case, world=case["world"] | {"rules": rules}))
+    return rules != case["world"]["rules"] and bool(decision.routes)
+
+
+@say("preferences order routes, and do nothing else", 0.2, with_(others=st.lists(PREFERENCES, min_size=1, max_size=3)))
+def preferences(engine: Engine, case: World) -> bool:
+    first = decided(engine, case)
+    second = decided(engine, case, world=case["world"] | {"preferences": named("other", case["others"])})
+    assert places_of(first) == places_of(second)
+    assert first.exclusions == second.exclusions
+    return len(first.routes) > 1
+
+
+# --- facts ------------------------------------------------------------------------------------------------------------------
+
+
+@say("making a known fact unknown never adds a route", 0.15, with_(fact=some(sorted(FACT_VALUES)), more=FACTS_DRAWN))
+def unknown(engine: Engine, case: World) -> bool:
+    fact, facts = case["fact"], case["facts"]
+    wider = facts | {fact: set(facts[fact]) | set(case["more"][fact])}
+    before, after = decided(engine, case), decided(engine, case, facts=wider)
+    assert places_of(after) <= places_of(before)
+    return wider[fact] != facts[fact] and bool(before.routes)
+
+
+@say("raising a class or adding a category never adds a route", 0.15, with_(steps=st.integers(0, 3), more=some(SOME_CATEGORIES)))
+def raised(engine: Engine, case: World) -> bool:
+    facts, top = case["facts"], len(DATA_CLASSES) - 1
+    higher = {DATA_CLASSES[min(DATA_CLASSES.index(word) + case["steps"], top)] for word in facts["data_class"]}
+    after = facts | {"data_class": higher, "categories": set(facts["categories"]) | case["more"]}
+    before = decided(engine, case)
+    assert places_of(decided(engine, case, facts=after)) <= places_of(before)
+    return after != facts and bool(before.routes)
+
+
+@say("asking for one model of an alias, or for more of a model, only narrows", 0.15, with_(more=NEEDS, model=some(["m1", "m2"])))
+def hints(engine: Engine, case: World) -> bool:
+    # a rule that tests the name asked for means different rules for different names; these are not such worlds
+    world = case["world"] | {"rules": [rule for rule in case["world"]["rules"] if "asked" not in rule["when"]]}
+    facts, needs, more = case["facts"] | {"asked": {"auto"}}, case["needs"], case["more"]
+    dearer = {
+        "api": needs["api"],
+        "abilities": needs["abilities"] | more["abilities"],
+        "tools": needs["tools"] | more["tools"],
+        "prompt_tokens": max(needs["prompt_tokens"], more["prompt_tokens"]),
+        "output_tokens": max(needs["output_tokens"] or 500, more["output_tokens"] or 500),
+        "remote_content": needs["remote_content"] or more["remote_content"],
+    }
+    before = decided(engine, case, world=world, facts=facts, needs=needs | {"output_tokens": needs["output_tokens"] or 500})
+    assert places_of(decided(engine, case, world=world, facts=facts, needs=dearer)) <= places_of(before)
+    narrower = decided(engine, case, world=world, facts=facts | {"asked": {case["model"]}}, needs=needs)
+    assert places_of(narrower) <= places_of(before)
+    return bool(before.routes)
+
+
+# --- now, and time ----------------------------------------------------------------------------------------------------------
+
+
+@say("live state only takes away, and leaves the rest in its order", 0.08)
+def live_only_takes_away(engine: Engine, case: World) -> bool:
+    case = case | {"draw": 0}
+    well = decided(engine, case, live=live_state((), case["latency_ms"]))
+    assert routes(decided(engine, case)) == [name for name in routes(well) if name not in case["blocked"]]
+    return len(well.routes) > 1 and not case["blocked"].isdisjoint(routes(well))
+
+
+@say("time only takes away, and between two instants that a view names nothing changes", 0.1, with_(later=some([NOW + 1, LATER, 9e9])))
+def time_only_takes_away(engine: Engine, case: World) -> bool:
+    snapshot = engine.snapshot(case["world"])
+    now, later = engine.view(snapshot, NOW), engine.view(snapshot, case["later"])
+    before, after = decided(engine, case, view=now), decided(engine, case, view=later)
+    assert places_of(after) <= places_of(before)
+    if case["later"] < now.valid_until:
+        assert routes(after) == routes(before)
+        assert after.exclusions == before.exclusions
+    return bool(before.routes) and now.valid_until < 9e9
+
+
+# --- decisions --------------------------------------------------------------------------------------------------------------
+
+
+@say("every deployment is a route or an exclusion with a reason", 0.2)
+def whole(engine: Engine, case: World) -> bool:
+    decision = decided(engine, case)
+    found = routes(decision)
+    assert sorted([*found, *decision.exclusions]) == sorted(identifier(place) for place in case["world"]["places"])
+    assert len(set(found)) == len(found)
+    assert all(decision.exclusions.values())
+    return bool(decision.routes) and bool(decision.exclusions)
+
+
+@say("a decision made again from its record is equal, to the byte", 0.25)
+def replay(engine: Engine, case: World) -> bool:
+    snapshot = engine.snapshot(case["world"])
+    view = engine.view(snapshot, NOW)
+    for other in (case | {"draw": case["draw"] + 1}, case):  # the second decides with what the first left in the memory of the view
+        decision = decided(engine, other, view=view)
+    record = orjson.loads(orjson.dumps(decision.facts.as_record()))
+    facts = RequestFacts(**{name: frozenset(value) if isinstance(value, list) else value for name, value in record.items()})
+    again = engine.decide(engine.view(snapshot, view.instant), facts, decision.needs, decision.live, decision.draw)
+    assert told(again) == told(decision)
+    return bool(decision.routes)
+
+
+@say("a view that has decided much decides like a fresh one", 0.25, with_(others=st.lists(st.tuples(FACTS_DRAWN, NEEDS), max_size=6)))
+def memory(engine: Engine, case: World) -> bool:
+    snapshot = engine.snapshot(case["world"])
+    old, live = engine.view(snapshot, NOW), live_of(case)
+    differs = {"region": {"US"}, "data_class": {"special"}, "categories": {"health"}, "tenant": {"b"}, "asked": {"m2"}}
+    others = [(case["facts"] | {fact: value}, case["needs"]) for fact, value in differs.items()] + case["others"]
+    found = False
+    for facts, needs in [*others, (case["facts"], case["needs"])]:
+        remembered = decided(engine, case, view=old, facts=facts, needs=needs, live=live)
+        fresh = decided(engine, case, view=engine.view(snapshot, NOW), facts=facts, needs=needs, live=live)
+        assert routes(remembered) == routes(fresh)
+        assert remembered.exclusions == fresh.exclusions
+        assert remembered.eligibility == fresh.eligibility
+        found |= bool(fresh.routes)
+    return found
+
+
+@say("the engine agrees with the specification", 0.25, with_(instant=some([NOW, NOW, LATER - 1, LATER])))
+def specification(engine: Engine, case: World) -> bool:
+    world, facts, instant = case["world"], case["facts"], case["instant"]
+    # the specification knows names, the engine patterns too: `old-*` in the facts is an alias like any other
+    wanted = allowed(world, facts, instant)
+    decision = decided(engine, case, instant=instant)
+    eligible = {route.deployment.id for route in decision.view.routes if decision.eligibility.mask >> route.index & 1}
+    assert eligible == wanted
+    usable = {identifier(p) for p in world["places"] if identifier(p) in wanted and able(world, p, case["needs"])}
+    assert places_of(decision) == usable - case["blocked"]
+    keepers = kept(world, facts, instant)
+    assert decision.eligibility.keepers == keepers - {"gateway"}
+    assert bool(decision.eligibility.gateway_rules) == (not keepers >= {"gateway", *world["sinks"]})
+    return bool(decision.routes)
+
+
+# --- attempts ---------------------------------------------------------------------------------------------------------------
+
+FAILURES: Final = [Outcome(Ended.FAILED, scope=scope) for scope in Scope]
+ENDINGS: Final = [Outcome(ended) for ended in (Ended.SERVED, Ended.REJECTED, Ended.CLIENT_GONE, Ended.CUT_SHORT)]
+
+
+def attempts(engine: Engine, decision: Decision, attempts_max: int, outcomes: Iterator[Outcome]) -> list[tuple[Attempt, Outcome]]:
+    """What is tried if attempts end in `outcomes`, one after the other."""
+    found = []
+    course = engine.failover(decision, attempts_max)
+    attempt = next(course, None)
+    while attempt is not None:
+        outcome = next(outcomes)
+        found.append((attempt, outcome))
+        try:
+            attempt = course.send(outcome)
+        except StopIteration:
+            attempt = None
+    return found
+
+
+@say(
+    "attempts are routes of the decision, each once, none after the end, none that shares what failed",
+    0.15,
+    with_(outcomes=st.lists(some(FAILURES + ENDINGS[:2]), min_size=6, max_size=6)),
+)
+def failing_over(engine: Engine, case: World) -> bool:
+    decision = decided(engine, case)
+    tried = attempts(engine, decision, case["world"]["attempts_max"], iter(case["outcomes"]))
+    ids = [attempt.deployment.id for attempt, _ in tried]
+    assert [attempt.number for attempt, _ in tried] == list(range(1, len(tried) + 1))
+    assert len(tried) <= case["world"]["attempts_max"]
+    assert ids == [name for name in routes(decision) if name in ids], "not routes of the decision, in its order"
+    assert all(outcome.tries_next for _, outcome in tried[:-1])
+    for (one, outcome), (other, _) in itertools.combinations(tried, 2):
+        assert outcome.scope is not Scope.ENDPOINT or one.deployment.endpoint.id != other.deployment.endpoint.id
+    return len(tried) > 1
+
+
+@say("what an explanation says can be reached is what failing routes reach, and no more", 0.15)
+def reach(engine: Engine, case: World) -> bool:
+    decision, attempts_max = decided(engine, case), case["world"]["attempts_max"]
+    earliest: dict[str, int] = {}
+    for course in itertools.product(FAILURES, repeat=len(decision.routes)):
+        for attempt, _ in attempts(engine, decision, attempts_max, iter(course)):
+            name = attempt.deployment.id
+            earliest[name] = min(earliest.get(name, attempt.number), attempt.number)
+    assert reachable(decision, attempts_max) == earliest
+    return len(decision.routes) > 1
+
+
+@say("nothing is written where rules do not let it be kept, and without a ledger nothing is sent", 0.1, with_(another=MEETS, hit=HITS))
+def keeping(engine: Engine, case: World) -> bool:
+    wants = {"effect": "require", "when": {}, "says": [case["another"]], "id": "wants"}
+    decision = decided(engine, case, world=case["world"] | {"rules": [*case["world"]["rules"], wants]})
+    kept_in = decision.eligibility.keepers
+    for name, keeper in {**case["world"]["stores"], **case["world"]["sinks"]}.items():
+        provider = case["another"].get("provider")
+        assert not (name in kept_in and provider is not None and keeper["provider"] not in provider)
+        for label in ("processed_in", "operated_under"):
+            within = case["another"].get(label)
+            gone = keeper["stale"].get(label, LATER) <= NOW
+            assert not (name in kept_in and within is not None and (gone or keeper[label] is None or not keeper[label] <= within))
+    assert not (decision.routes and not kept_in >= set(case["world"]["sinks"]))
+    return kept_in < {*case["world"]["stores"], *case["world"]["sinks"]}
+
+

@@ -1,0 +1,86 @@
+"""The providers' side on a real engine, llama.cpp's own server with a small model: what no simulator can get wrong for us."""
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from relaying import Decided, FakeClient, deployment, request, said, upstreams
+
+from gateway.core.bounds import Bounds
+from gateway.core.exchange import Attempt, Ended, Outcome
+from gateway.core.policy import Deployment
+from gateway.simulators.engine import Engine
+from gateway.upstream.calling import Calling
+from gateway.upstream.http import Transport
+
+pytestmark = pytest.mark.engine
+
+QUESTION = {"messages": [{"role": "user", "content": "Say hello."}], "max_tokens": 12, "temperature": 0, "seed": 1}
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[Deployment]:
+    async def start() -> Engine:
+        found = Engine()
+        await found.start()
+        return found
+
+    with asyncio.Runner() as runner:
+        running = runner.run(start())
+        url = urlsplit(running.base_url)
+        assert url.hostname
+        assert url.port
+        try:
+            yield deployment("llamacpp", host=url.hostname, port=url.port, path=url.path, upstream_model="smollm2")
+        finally:
+            runner.run(running.stop())
+
+
+async def asked(to: Deployment, **more: Any) -> tuple[Calling, Outcome, FakeClient]:
+    transport = Transport(asyncio.get_running_loop(), Bounds())
+    stream = bool(more.pop("stream", False))
+    decision: Any = Decided(to)
+    client = FakeClient()
+    try:
+        question = request({**QUESTION, **more}, stream=stream, wants_usage=stream)
+        call = upstreams(transport, to).open(decision, Attempt(1, to), question)
+        found = await call.wait(60.0)
+        assert found is not None
+        if isinstance(found, Outcome):
+            return call, found, client
+        return call, await call.relay(client) if stream else call.outcome(), client
+    finally:
+        await transport.close()
+
+
+def test_usage_of_a_stream_and_of_an_answer_agree(engine: Deployment) -> None:
+    async def main() -> None:
+        call, plain, _ = await asked(engine)
+        _, streamed, client = await asked(engine, stream=True)
+        for outcome in (plain, streamed):
+            assert (outcome.ended, outcome.code) == (Ended.SERVED, "")
+            assert outcome.usage is not None
+            assert outcome.usage.reported
+        assert plain.usage is not None
+        assert streamed.usage is not None
+        assert plain.usage.input == streamed.usage.input > 0
+        assert plain.usage.output == streamed.usage.output > 0
+        assert streamed.usage.cached > 0, "the second time, the prompt is in the cache"
+        assert said(client.chunks)
+        assert client.chunks[-1]["usage"]["prompt_tokens_details"]["cached_tokens"] == streamed.usage.cached
+        assert b'"our-model"' in call.body
+
+    asyncio.run(main())
+
+
+def test_a_prompt_beyond_the_window_is_the_clients(engine: Deployment) -> None:
+    async def main() -> None:
+        long = {"messages": [{"role": "user", "content": "word " * 9_000}]}
+        for stream in (False, True):
+            _, outcome, client = await asked(engine, stream=stream, **long)
+            assert (outcome.ended, outcome.code) == (Ended.REJECTED, "context_length_exceeded"), outcome
+            assert client.text == b""
+
+    asyncio.run(main())

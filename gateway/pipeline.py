@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from gateway.core.answer import DEFECT, Answer, Problem, cut_short, failed, gone, refused, stopping
 from gateway.core.bounds import Bounds
 from gateway.core.decide import Decision, decide
-from gateway.core.exchange import Attempt, Ended, Fault, Outcome, Request, Scope, Tried
+from gateway.core.exchange import Attempt, Ended, Fault, Outcome, Request, Scope, Tried, Usage
 from gateway.core.failover import failover
 from gateway.core.settlement import settle
 from gateway.core.view import View
@@ -48,17 +48,18 @@ class Course:
     client: Client
     tried: list[Tried] = field(default_factory=list)
     streaming: bool = False  # the client has been sent a head
-    ended: bool = False  # and the end of the stream: nothing may follow it
+    end: Answer | None = None  # and the end of the stream: nothing may follow it
 
     def begin_stream(self, headers: dict[str, str]) -> None:
         if not self.streaming:
             self.streaming = True
             self.client.begin_stream(headers)
 
-    def end_stream(self, problem: Problem | None) -> None:
-        if not self.ended:
-            self.ended = True
+    def end_stream(self, problem: Problem | None, usage: Usage | None = None) -> Answer:
+        if self.end is None:
+            self.end = Answer(200, problem=problem, streamed=True, usage=usage)
             self.client.end_stream(problem)
+        return self.end
 
 
 async def exchange(world: World, view: View, request: Request, client: Client) -> Answer:
@@ -131,9 +132,7 @@ async def _attempt(course: Course, attempt: Attempt) -> Answer | None:
         outcome = await opened.relay(client)
         if outcome.ended is Ended.CLIENT_GONE:
             return gone()
-        problem = cut_short(outcome) if outcome.ended is not Ended.SERVED else None
-        course.end_stream(problem)
-        return Answer(200, problem=problem, streamed=True, usage=outcome.usage)
+        return course.end_stream(cut_short(outcome) if outcome.ended is not Ended.SERVED else None, outcome.usage)
     except Exception:
         outcome = outcome or BROKEN
         raise
@@ -166,8 +165,7 @@ async def _first_content(course: Course, opening: Opening) -> Opened | Outcome:
 def _said(course: Course, problem: Problem) -> Answer:
     """Tell the client of `problem`: as an answer, or as an event where a stream has begun."""
     if course.streaming:
-        course.end_stream(problem)
-        return Answer(200, problem=problem, streamed=True)
+        return course.end_stream(problem)
     headers = identified(course.request)
     if "rules" in course.request.disclose and not course.decision.routes:
         headers["x-gateway-rules"] = ", ".join(course.decision.refusing_rules)

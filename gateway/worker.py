@@ -25,6 +25,7 @@ from gateway.ledger.audit import Audit
 from gateway.ledger.metrics import WorkerMeter
 from gateway.pipeline import World
 from gateway.state.live import LocalLive
+from gateway.state.watching import Watched
 from gateway.upstream.http import Transport, address_of
 from gateway.upstream.upstreams import Upstreams
 from gateway.wire.plane import Plane
@@ -46,11 +47,12 @@ class Worker:
         self.clock = SystemClock()
         self.transport = Transport(loop, bounds)
         self.ledger = Audit(Path(start.state, "ledger"), f"worker-{start.number}", self.clock)
-        self.live = LocalLive(bounds)
+        self.live = LocalLive(bounds, snapshot.policy.deployments)
         self.meter = WorkerMeter(snapshot)
+        upstreams = Upstreams(self.transport, addresses, start.secrets, bounds, self.clock, loop)
         world = World(
             clock=self.clock,
-            upstream=Upstreams(self.transport, addresses, start.secrets, bounds, self.clock, loop),
+            upstream=Watched(upstreams, self.live, self.clock),
             ledger=self.ledger,
             live=self.live,
             meter=self.meter,

@@ -1,4 +1,4 @@
-"""For all tests. That this file is here puts its folder on the path: `small_world`, `fake_ports` and `inprocess` are for everybody."""
+"""For all tests. That this file is here puts its folder on the path: `small_world`, `fake_ports`, `inprocess` are for everybody."""
 
 from hypothesis import settings
 

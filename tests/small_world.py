@@ -1,10 +1,10 @@
 """A policy small enough to keep in one's head, compiled by hand, for tests of everything around the core.
 
-    endpoint  where  models        USD in/out       tenants: `clinic` is European and sends personal data, `lab` sends public data of
-    one       DE     alpha beta    1 / 2            any region, `shop` is Chinese. So clinic goes to one, two, three, in the order of
-    two       FR     alpha beta    3 / 6            price; lab goes to far first, which is the cheapest; shop to far only.
-    three     DE     alpha         5 / 10
-    far       CN     alpha         0.1 / 0.2
+endpoint  where  models        USD in/out       tenants: `clinic` is European and sends personal data, `lab` sends public data of
+one       DE     alpha beta    1 / 2            any region, `shop` is Chinese. So clinic goes to one, two, three, in the order of
+two       FR     alpha beta    3 / 6            price; lab goes to far first, which is the cheapest; shop to far only.
+three     DE     alpha         5 / 10
+far       CN     alpha         0.1 / 0.2
 """
 
 import hashlib
@@ -66,7 +66,9 @@ def access() -> Access:
     tenants = (
         Tenant("clinic", "health", clinic),
         Tenant("lab", None, {"data_class": FactSpec(within=PUBLIC, default=PUBLIC)}),
-        Tenant("shop", None, {"region": FactSpec(within=CHINA, default=CHINA), "data_class": FactSpec(default=frozenset({"internal"}))}),
+        Tenant(
+            "shop", None, {"region": FactSpec(within=CHINA, default=CHINA), "data_class": FactSpec(default=frozenset({"internal"}))}
+        ),
     )
     keys = (
         _key("ward", "clinic"),
@@ -100,7 +102,12 @@ def snapshot(places: Mapping[str, Place] | None = None, bounds: Bounds | None = 
         for name, context in (("alpha", 100_000), ("beta", 100_000))
     }
     found = []
-    rows = (("one", "DE", ("1", "2"), 2), ("two", "FR", ("3", "6"), 2), ("three", "DE", ("5", "10"), 1), ("far", "CN", ("0.1", "0.2"), 1))
+    rows = (
+        ("one", "DE", ("1", "2"), 2),
+        ("two", "FR", ("3", "6"), 2),
+        ("three", "DE", ("5", "10"), 1),
+        ("far", "CN", ("0.1", "0.2"), 1),
+    )
     for name, country, (price_in, price_out), count in rows:
         place = (places or {}).get(name, Place())
         labels = Places(frozenset({country}))

@@ -79,7 +79,7 @@ def _warn_of_trust(rule: Rule, mark: Mark, reached: tuple[Reach, ...], warnings:
     who = []
     for reach in reached:
         # what a caller can't declare, such as a task without `within`, is what the access document says it is
-        chosen = [test for test in soft if test.fact not in DECLARABLE or len(reach.values[test.fact]) > 1]
+        chosen = [test for test in soft if test.fact not in DECLARABLE or test.fact in reach.declares]
         if reach.may_meet(hard) and any(reach.may_leave(test) for test in chosen):
             who.append(reach.tenant)
     facts = " and ".join(f"`{test.fact}`" for test in soft)

@@ -14,6 +14,7 @@ class Reach:
 
     tenant: str
     values: Mapping[str, frozenset[str]]
+    declares: frozenset[str]  # facts that its callers may declare
 
     def may_meet(self, when: When) -> bool:
         """Whether some request of this tenant may meet all of `when`."""
@@ -51,7 +52,8 @@ def _reach(tenant: Tenant, keys: frozenset[str], access: Access, vocabulary: Voc
     for fact in DECLARABLE:
         specs = [tenant.facts.get(fact, NOTHING_SAID), *(access.keys[key].facts.get(fact, NOTHING_SAID) for key in keys)]
         values[fact] = _possible(fact, specs, vocabulary)
-    return Reach(tenant.id, values)
+    declares = frozenset(fact for fact, spec in tenant.facts.items() if spec.within is not None)
+    return Reach(tenant.id, values, declares)
 
 
 def _possible(fact: str, specs: list[FactSpec], vocabulary: Vocabulary) -> frozenset[str]:

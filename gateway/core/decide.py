@@ -15,10 +15,11 @@ from gateway.core.fit import fit, within_limits
 from gateway.core.fleeting import fleeting
 from gateway.core.live import Blocked, LiveState
 from gateway.core.masks import bits
+from gateway.core.order import Route
 from gateway.core.rank import rank
 from gateway.core.reasons import reasons
 from gateway.core.terms import Reason
-from gateway.core.view import Eligibility, Route, View
+from gateway.core.view import Eligibility, View
 
 
 class Verdict(StrEnum):

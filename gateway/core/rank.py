@@ -5,20 +5,15 @@ rounded token counts (an eighth of an octave, rounded up), so that one order ser
 """
 
 from collections.abc import Mapping
-from math import lcm
 
 from gateway.core.exchange import Needs
 from gateway.core.masks import bits
+from gateway.core.order import Order, Tiers
 from gateway.core.policy import surely_meets
-from gateway.core.view import Route, View
+from gateway.core.view import View
 
 EXPECTED_OUTPUT_TOKENS = 500  # what an answer is taken to be long where the request doesn't say less; chat answers lie around it
 TIE = 3  # decimals within which two ranks are equal: a thousandth of the spread is no reason to send everything to one place
-
-ORDERS_MAX = 12  # remembered of one ranking: enough for ties of two, three and four
-
-Tiers = tuple[tuple[int, ...], ...]
-"""Indices of deployments: best tier first; within a tier, in the order of the catalogue."""
 
 
 def coarse(tokens: int) -> int:
@@ -30,28 +25,6 @@ def coarse(tokens: int) -> int:
 def output_expected(needs: Needs) -> int:
     """Tokens of answer that an estimate counts on: what the caller said at most, or what is usual."""
     return needs.output_tokens if needs.output_tokens is not None else EXPECTED_OUTPUT_TOKENS
-
-
-class Order:
-    """Tiers, and the routes that they are spread into. Equals are few, so draws make few orders: each is put together once."""
-
-    __slots__ = ("_all", "_period", "_spread", "tiers")
-
-    def __init__(self, tiers: Tiers, routes: tuple[Route, ...]) -> None:
-        self.tiers = tiers
-        self._all = routes
-        self._period = lcm(*map(len, tiers))  # draws that differ by it turn every tier alike
-        self._spread: dict[int, tuple[Route, ...]] = {}
-
-    def routes(self, draw: int) -> tuple[Route, ...]:
-        """The routes for `draw` (any natural number)."""
-        draw %= self._period
-        found = self._spread.get(draw)
-        if found is None:
-            found = tuple([self._all[index] for index in spread(self.tiers, draw)])
-            if draw < ORDERS_MAX:
-                self._spread[draw] = found
-        return found
 
 
 def rank(view: View, mask: int, usable: int, preferences: int, needs: Needs, latency_ms: Mapping[str, int]) -> Order:
@@ -118,12 +91,3 @@ def _left(tiers: Tiers, mask: int) -> Tiers:
     """`tiers` without what is not in `mask`; what is left keeps its order."""
     kept = (tuple(index for index in tier if mask >> index & 1) for tier in tiers)
     return tuple(tier for tier in kept if tier)
-
-
-def spread(tiers: Tiers, draw: int) -> tuple[int, ...]:
-    """One order out of `tiers`: each tier is turned by `draw` (any natural number), so that equals share the load."""
-    order: list[int] = []
-    for tier in tiers:
-        turn = draw % len(tier)
-        order += tier[turn:] + tier[:turn] if turn else tier
-    return tuple(order)

@@ -12,16 +12,9 @@ from gateway.core.applying import Applying, Holds
 from gateway.core.facts import RequestFacts
 from gateway.core.masks import bits, where
 from gateway.core.memo import Memo
+from gateway.core.order import Order, Route
 from gateway.core.policy import Deployment, Keeper, Rule, Snapshot, resolve
 from gateway.core.terms import LEDGER, Effect
-
-
-@dataclass(frozen=True, slots=True)
-class Route:
-    """A deployment that a request may go to. `index` is its place in the catalogue."""
-
-    index: int
-    deployment: Deployment
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +85,7 @@ class View:
         )
         self._asked: Memo[frozenset[str], int] = Memo()
         self._eligible: Memo[tuple[int, frozenset[str]], Eligibility] = Memo()
-        self._ranked: Memo[object, tuple[tuple[int, ...], ...]] = Memo()
+        self._ranked: Memo[object, Order] = Memo()
         self._ranked_for: object = None
         self.fits: Memo[object, Fit] = Memo()  # what fit.py remembers
 
@@ -130,7 +123,7 @@ class View:
         """The preferences among the lines `applying`: bit i is the policy's preference i."""
         return applying >> self._rules.bit_length()
 
-    def ranked(self, latencies: object) -> Memo[object, tuple[tuple[int, ...], ...]]:
+    def ranked(self, latencies: object) -> Memo[object, Order]:
         """Where `rank` keeps what it has worked out under these latencies, which nobody changes in place; emptied with others."""
         if self._ranked_for is not latencies:
             self._ranked = Memo()

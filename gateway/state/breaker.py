@@ -84,7 +84,7 @@ class Breaker:
         if self.phase is Phase.CLOSED and failures < bounds.breaker_failures:
             return replace(self, failures=failures)
         for_s = min(bounds.breaker_open_s * self._doubled, bounds.breaker_open_s_max)
-        return self._shut("breaker", news.detail, now, for_s)
+        return replace(self, failures=failures)._shut("breaker", news.detail, now, for_s)
 
     def _told_to_wait(self, news: News, now: float, bounds: Bounds) -> "Breaker":
         if news.retry_after_s is not None:

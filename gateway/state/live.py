@@ -86,7 +86,7 @@ class LocalLive:
     def report(self, attempt: Attempt, outcome: Outcome, now: float, first_content_s: float | None) -> None:
         """Learn from an attempt that ended at `now`; `first_content_s` is how long its first content took, if any came."""
         deployment = attempt.deployment
-        if deployment.id not in self._known:
+        if learned := deployment.id not in self._known:
             self._learn(deployment)
         if now >= self._next:
             self._pass(now)
@@ -101,13 +101,13 @@ class LocalLive:
         changed = self._hear(deployment.endpoint.id, endpoint, attempt, now) | self._hear(deployment.id, own, attempt, now)
         if first_content_s is not None:
             self._time(deployment.id, first_content_s)
-        if changed:
+        if changed or learned:
             self._publish()
 
     # --- openings -----------------------------------------------------------------------------------------------------------
 
     def opened(self, attempt: Attempt, now: float) -> bool:
-        """A call has been opened. Says whether it is a probe of its endpoint or deployment: then `alive` wants to hear of content."""
+        """A call has been opened. Says whether it is a probe of its endpoint or deployment; if so, tell `alive` of content."""
         if not self._half_open:
             return False
         places = [

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from gateway.core.bounds import Bounds
-from gateway.upstream.response import DEAF, HEAD, ResponseReader, report
+from gateway.upstream.response import HEAD, ResponseReader, report
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +189,7 @@ class Call:
         return None
 
     def _leave(self) -> Line | None:
-        """Be over: let go of task and connection, and return the connection, if any."""
+        """Be over: let go of task and connection, and return the connection, which whoever ends the call early must drop."""
         if self._over:
             return None
         self._over = True
@@ -198,6 +198,4 @@ class Call:
             self.dial.cancel()
             self.dial = None
         line, self._line = self._line, None
-        if line is not None and line.reader is not None:
-            line.reader.sink = DEAF  # the read in progress may hold more of the body
         return line

@@ -231,7 +231,7 @@ class Connection(asyncio.Protocol):
         self.drop()
 
     def _detach(self) -> None:
-        """Let go of the call: nothing more reaches it from here."""
+        """Let go of the call: nothing more reaches it from here, though the read in progress may hold more."""
         self._call = None
         if self.reader is not None:
             self.reader.close()

@@ -175,7 +175,7 @@ class Transport:
             call.dial = None  # this very task, which nobody may cancel any more
             call.fail(failed.failure)
             return
-        if call.is_over:
+        if call.is_over:  # its end crossed with the connection's beginning
             connection.retire()
         else:
             connection.carry(call, payload, self._loop.time())

@@ -172,7 +172,7 @@ class ResponseReader:
                 self.sink = DEAF
 
     def _interim(self, status: int) -> None:
-        if status < 100 or status == 101:
+        if status < 100 or status == 101:  # the parser, too, stops at 101; what follows it would be another protocol
             self._refuse("protocol_error", f"status {status:03d}, which answers nothing that was asked")
         self._headers = []
         self._coding, self._length = None, False

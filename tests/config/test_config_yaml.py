@@ -1,5 +1,6 @@
 """The part of YAML that policies are written in: what is refused, where, and what a scalar means."""
 
+import json
 from decimal import Decimal
 from pathlib import Path
 
@@ -100,7 +101,7 @@ def test_a_bomb_of_aliases_expands_to_nothing(tmp_path: Path) -> None:
     lines += [f"{chr(97 + n)}: &{chr(97 + n)} [" + ", ".join([f"*{chr(96 + n)}"] * 9) + "]" for n in range(1, 12)]
     problems = load(write(tmp_path, {"bomb.yaml": "\n".join(lines)})).problems
     assert 100 < len(problems) <= PROBLEMS_MAX
-    assert "anchor" in str(problems[0])
+    assert any("the anchor `&a`" in problem.found for problem in problems)
 
 
 def test_a_bomb_of_zones_is_written_out_once(tmp_path: Path) -> None:
@@ -212,15 +213,15 @@ def test_no_text_makes_reading_fail(text: str) -> None:
     assert node is not None or problems.found
 
 
-@given(
-    st.recursive(
-        st.text(max_size=8), lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=6), inner, max_size=4)
-    )
+VALUES = st.recursive(
+    st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=6), inner, max_size=4),
 )
-def test_any_json_is_read_as_it_stands(value: object) -> None:
-    import json
 
+
+@given(VALUES)
+def test_any_json_is_read(value: object) -> None:
     problems = Problems()
     node = read_text(json.dumps({"v": value}), "x.yaml", problems)
-    assert problems.found == {} or any(key == "<<" for key in json.dumps(value))
     assert isinstance(node, Mapping)
+    assert problems.found == {}

@@ -1,7 +1,7 @@
 """One exchange, driven by hand: any of its outward calls can be made to fail, and any of its awaits be cancelled.
 
-No event loop runs: the fakes' awaits are bare yields, so that "every await" can be counted. `complaints` says what may never be, whatever
-went wrong; it is the same for every fault, and `test_planted_bugs` shows that it would notice.
+No event loop runs: the fakes' awaits are bare yields, so that "every await" can be counted. `complaints` says what may never be,
+whatever went wrong; it is the same for every fault, and `test_planted_bugs` shows that it would notice.
 """
 
 import asyncio
@@ -347,6 +347,10 @@ def _complaints_of_the_answer(trip: Trip, settlement: Settlement) -> Iterable[st
         yield "an answer of one kind where the other had begun"
     if answer.streamed and len(trip.client.ends) != 1:
         yield "a stream without its end"
+    if answer.streamed and trip.client.ends != [answer.problem]:
+        yield "the client was told something else"
+    if not failed and answer.problem is not None and settlement.outcome is not None and settlement.outcome.ended is Ended.SERVED:
+        yield "it was served, and told that it was not"
     if failed and set(failed) - {"begun", "settled", "alarm"} and not trip.defects:
         yield "a defect that nobody was told of"
     if failed and trip.tap.kind is OSError and failed[0] == "settled" and not trip.meter.failures:

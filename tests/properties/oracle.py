@@ -48,7 +48,7 @@ def allowed(world: World, facts: World, now: float) -> set[str]:
     permits = [r for r in world["rules"] if r["effect"] == "permit" and all(facts[f] <= v for f, v in r["when"].items())]
     others = [r for r in world["rules"] if r["effect"] != "permit" and all(facts[f] & v for f, v in r["when"].items())]
     models = [world["aliases"].get(name, {name}) for name in facts["asked"]]
-    if set(kept(world, facts, now)) < {"gateway", *world["sinks"]}:
+    if not kept(world, facts, now) >= {"gateway", *world["sinks"]}:
         return set()
     return {
         f"{p['endpoint']}/{p['model']}"

@@ -79,7 +79,13 @@ def keepers(times: int) -> st.SearchStrategy[World]:
 
 PERMITTED_WHEN = dicts(0, 2, tenant=[{"a"}, {"a", "b"}], region=[set(EEA), {"DE", "US"}, {"CN"}], data_class=DOWNWARDS)
 APPLIES_WHEN = dicts(
-    0, 2, tenant=[{"a"}, {"b"}], region=[set(EEA), {"US"}, {"CN"}], data_class=UPWARDS, categories=SOME_CATEGORIES, asked=[{"auto"}, {"m1"}]
+    0,
+    2,
+    tenant=[{"a"}, {"b"}],
+    region=[set(EEA), {"US"}, {"CN"}],
+    data_class=UPWARDS,
+    categories=SOME_CATEGORIES,
+    asked=[{"auto"}, {"m1"}],
 )
 MEETS = dicts(
     1,
@@ -92,7 +98,15 @@ MEETS = dicts(
     abilities=[{"tools"}],
     context=[1_000, 5_000],
 )
-HITS = dicts(1, 1, provider=[{"zai"}, {"mistral"}], model=[{"m2"}], processed_in=[{"CN"}, {"US", "CN"}], operated_under=[{"CN"}], origin=[{"CN"}])
+HITS = dicts(
+    1,
+    1,
+    provider=[{"zai"}, {"mistral"}],
+    model=[{"m2"}],
+    processed_in=[{"CN"}, {"US", "CN"}],
+    operated_under=[{"CN"}],
+    origin=[{"CN"}],
+)
 
 
 def rules(effect: str, when: st.SearchStrategy[World], says: st.SearchStrategy[list[World]]) -> st.SearchStrategy[World]:
@@ -158,7 +172,7 @@ NEEDS = st.fixed_dictionaries(
         "remote_content": mostly(False, True, times=9),
     }
 )
-BLOCKED = st.lists(some([f"{e}/{m}" for e, m in SERVED]), max_size=2, unique=True).map(frozenset)
+BLOCKED = some([frozenset(f"{e}/{m}" for e, m in few) for few in ((), SERVED[:1], SERVED[1:3], SERVED[3:], SERVED)])
 LATENCIES = st.dictionaries(some([f"{e}/{m}" for e, m in SERVED]), some([50, 100, 400]), max_size=3)
 CASES = st.fixed_dictionaries(
     {

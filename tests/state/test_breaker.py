@@ -61,7 +61,13 @@ def test_what_follows_from_an_event(before: Breaker, event: Event, phase: Phase,
 
 @pytest.mark.parametrize(
     ("before", "phase"),
-    [(WELL, Phase.CLOSED), (OPEN, Phase.HALF_OPEN), (THROTTLED, Phase.CLOSED), (HALF_OPEN, Phase.HALF_OPEN), (PROBING, Phase.HALF_OPEN)],
+    [
+        (WELL, Phase.CLOSED),
+        (OPEN, Phase.HALF_OPEN),
+        (THROTTLED, Phase.CLOSED),
+        (HALF_OPEN, Phase.HALF_OPEN),
+        (PROBING, Phase.HALF_OPEN),
+    ],
 )
 def test_what_follows_from_time(before: Breaker, phase: Phase) -> None:
     assert before.at(before.until - 0.001 if before.until < inf else NOW) == before

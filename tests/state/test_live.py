@@ -187,7 +187,8 @@ def test_where_nobody_tells_of_openings_reading_lets_one_through() -> None:
     assert not state.read(NOW + 16).blocked  # the first may have gone elsewhere
     assert state.read(NOW + 16).blocked
     tell(state, SERVED, at=NOW + 16)
-    assert state.read(NOW + 16) is ALL_WELL
+    assert state.read(NOW + 16) == ALL_WELL
+    assert state.read(NOW + 99) is state.read(NOW + 16)
 
 
 def test_latencies_are_published_in_steps() -> None:
@@ -258,7 +259,7 @@ def test_rows_are_for_people() -> None:
     state.report(attempt(DEPLOYMENTS["two/alpha"]), SERVED, NOW, 0.2)
     rows = state.rows(NOW)
     assert rows["one"] == rows["one/beta"]
-    assert rows["one"] == {"phase": "open", "failures": 2, "word": "breaker", "detail": "connect_failed", "until": NOW + 15}
+    assert rows["one"] == {"phase": "open", "failures": 3, "word": "breaker", "detail": "connect_failed", "until": NOW + 15}
     assert rows["two/alpha"] == {"phase": "closed", "failures": 0, "latency_ms": 200}
     assert "far" not in rows
     assert state.rows(NOW + 15)["one"]["phase"] == "half open"

@@ -60,7 +60,7 @@ class Authority:
     ca_file: str
 
     def server(self, *names: str, clients_of: "Authority | None" = None) -> ssl.SSLContext:
-        """The context of a server that is `names` (host names or IP addresses); with `clients_of` it takes only clients of that one."""
+        """The context of a server that is `names` (host names or IP addresses), taking only `clients_of` an authority if given."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self.ca.issue_cert(*names).configure_cert(context)
         if clients_of is not None:

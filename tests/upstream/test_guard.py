@@ -149,6 +149,22 @@ def test_an_endpoint_without_address_does_not_pass() -> None:
         pass_for(Decision((Route(here),)), Attempt(1, here), {})
 
 
+def test_an_address_says_where_and_with_which_credential_and_never_the_credential() -> None:
+    here = endpoint(secret="env:KEY", tls=Tls(ca_file="/ca.pem"))
+    one, same, rotated, none = (address_of(here, secret) for secret in ("s3cret", "s3cret", "r0tated", None))
+    assert one == same and hash(one) == hash(same)
+    assert len({one, rotated, none}) == 3
+    assert "s3cret" not in repr(one)
+    assert (one.endpoint, one.scheme, one.host, one.port, one.resolves_to, one.tls) == (
+        "ours",
+        "http",
+        "10.2.0.7",
+        8000,
+        (ip_network("10.2.0.0/16"),),
+        Tls(ca_file="/ca.pem"),
+    )
+
+
 # --- the second check: where packets really go ---
 
 

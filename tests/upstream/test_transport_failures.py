@@ -325,6 +325,33 @@ def test_silence_timeout(run: Runner) -> None:
     run(main)
 
 
+def test_silence_is_counted_from_the_head_and_not_from_the_request(run: Runner) -> None:
+    gate: list[asyncio.Event] = []
+
+    async def script(wire: Wire, peer: Peer) -> None:
+        await wire.request()
+        await gate[0].wait()
+        wire.send(CHUNKED)
+        await wire.gone()
+
+    async def main() -> None:
+        gate.append(asyncio.Event())
+        async with listening(script) as peer, transport(Bounds(total_s_max=9_999), tick_s=1000) as http:
+            heard, now = Heard(), asyncio.get_running_loop().time()
+            http.start(peer.address(), post(), heard)
+            await (await peer.accepted()).asked.wait()
+            http.sweep(now + 299)
+            gate[0].set()
+            await heard.begun()
+            http.sweep(now + 299)
+            http.sweep(now + 299 + 119)
+            assert not heard.over
+            http.sweep(now + 299 + 121)
+            assert (await heard.failed()).code == "silence_timeout"
+
+    run(main)
+
+
 def test_a_chunk_now_and_then_is_no_silence_and_the_first_byte_is_not_asked_for_again(run: Runner) -> None:
     async def script(wire: Wire, peer: Peer) -> None:
         await wire.request()

@@ -2,16 +2,19 @@
 
 import asyncio
 import contextlib
+import gc
 import ssl
 import time
 
 import pytest
 from conftest import Authority, Runner
-from raw_peers import CHUNKED, OK, Heard, Peer, Wire, answering, listening, post, transport
+from httptools import HttpResponseParser
+from raw_peers import CHUNKED, OK, Heard, Peer, Wire, answering, listening, post, transport, until
 
 from gateway.core.bounds import Bounds
 from gateway.core.policy import Tls
 from gateway.upstream.http import Call
+from gateway.upstream.response import ResponseReader
 
 MEGABYTE = 1 << 20
 IN_FLIGHT_MAX = 24 * MEGABYTE
@@ -166,7 +169,7 @@ def test_an_answer_before_the_request_was_read_is_heard(run: Runner, then: str) 
             await asyncio.sleep(0)
             wire.reset()
         elif then == "waits":
-            await wire.gone()
+            await asyncio.Event().wait()  # and reads no more
 
     async def main() -> None:
         async with listening(script) as peer, transport() as http:
@@ -175,6 +178,25 @@ def test_an_answer_before_the_request_was_read_is_heard(run: Runner, then: str) 
             assert await heard.end() is None
             assert (heard.status, heard.body) == (413, b"no")
             assert http.stats.idle == 0
+            await until(lambda: http.stats.open == 0)
+
+    run(main)
+
+
+def test_a_peer_that_ends_its_side_in_mid_request_ends_the_call(run: Runner) -> None:
+    """At once: it would take nothing more of the request, and an event loop would wait until it did before it closed."""
+
+    async def script(wire: Wire, peer: Peer) -> None:
+        await wire.reader.readuntil(b"\r\n\r\n")
+        wire.writer.write_eof()
+        await asyncio.Event().wait()
+
+    async def main() -> None:
+        async with listening(script) as peer, transport() as http:
+            heard = Heard()
+            http.start(peer.address(), post(bytes(20_000_000)), heard)
+            failure = await heard.failed()
+            assert (failure.code, failure.sent) == ("write_failed", True)
 
     run(main)
 
@@ -326,21 +348,20 @@ def test_bounds_may_be_replaced_while_running(run: Runner) -> None:
 
 def test_nothing_is_left_for_the_garbage_collector(run: Runner) -> None:
     """A request's objects go when it ends; at thousands a second a collector's pauses would show in every stream."""
-    import gc
-    import weakref
 
     async def main() -> None:
         async with listening() as peer, transport() as http:
             gc.collect()
             gc.disable()
             try:
-                heard = Heard()
-                http.start(peer.address(), post(), heard)
-                await heard.ok()
-                call = weakref.ref(heard)
-                del heard
+                for _ in range(5):
+                    heard = Heard()
+                    call = http.start(peer.address(), post(), heard)
+                    await heard.ok()
+                del heard, call
                 await asyncio.sleep(0)
-                assert call() is None
+                left = [each for each in gc.get_objects() if isinstance(each, (Heard, Call, ResponseReader, HttpResponseParser))]
+                assert left == []
             finally:
                 gc.enable()
 

@@ -1,7 +1,10 @@
 """TLS: whom we trust, whom we are, and that nothing is sent to anybody else."""
 
 import asyncio
+import contextlib
+import socket
 import ssl
+import threading
 from pathlib import Path
 
 import pytest
@@ -9,7 +12,7 @@ from conftest import Authority, Runner
 from raw_peers import CHUNKED, Heard, Names, Peer, Wire, listening, post, transport
 
 from gateway.core.policy import Tls
-from gateway.upstream.http import Failure
+from gateway.upstream.http import Address, Failure
 
 
 async def trying(context: ssl.SSLContext, tls: Tls, host: str = "127.0.0.1") -> Failure | None:
@@ -131,8 +134,42 @@ def test_client_certificates(run: Runner, authority: Authority, stranger: Author
         assert failure is not None
         if version is ssl.TLSVersion.TLSv1_2:
             assert (failure.code, failure.sent) == ("tls", False)
-        else:  # the refusal may come after our request, and a reset may overtake what it says
-            assert (failure.code, failure.sent) in {("tls", False), ("closed_early", True)}
+        else:  # the refusal comes after our request, and this server closes without saying why
+            assert failure.code in {"tls", "closed_early"}
+
+
+@pytest.mark.parametrize("shown", ["none", "a stranger's"])
+def test_a_refused_client_certificate_of_tls_1_3_is_told_as_such(
+    run: Runner, authority: Authority, stranger: Authority, shown: str
+) -> None:
+    """The server has judged us before it read anything, and says so in an alert: nothing was processed. (asyncio's never says.)"""
+    context = authority.server("127.0.0.1", clients_of=authority)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    tls = Tls(authority.ca_file) if shown == "none" else Tls(authority.ca_file, *stranger.client_files("gateway"))
+    over = threading.Event()
+
+    def serve(listener: socket.socket) -> None:
+        connection, _ = listener.accept()
+        duplicate = connection.dup()  # a reset may overtake the alert, and closing with our request unread is one; so it stays open
+        with contextlib.closing(duplicate):
+            with pytest.raises(ssl.SSLError):
+                context.wrap_socket(connection, server_side=True)
+            over.wait(30)
+
+    async def main() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            serving = asyncio.ensure_future(asyncio.to_thread(serve, listener))
+            async with transport() as http:
+                heard = Heard()
+                address = Address("e", "https", "127.0.0.1", listener.getsockname()[1], (), tls, "")
+                http.start(address, post(), heard)
+                failure = await heard.failed()
+                over.set()
+                await serving
+                assert (failure.code, failure.sent) == ("tls", False)
+                assert "certificate" in failure.detail
+
+    run(main)
 
 
 @pytest.mark.parametrize("content", [None, "not a certificate"], ids=["missing", "no certificate"])

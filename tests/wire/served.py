@@ -191,7 +191,12 @@ class Served:
 
 @asynccontextmanager
 async def serving(
-    upstream: FakeUpstream | None = None, bounds: Bounds | None = None, *, demo: bool = False, defects: int = 0, tick_s: float = TICK_S
+    upstream: FakeUpstream | None = None,
+    bounds: Bounds | None = None,
+    *,
+    demo: bool = False,
+    defects: int = 0,
+    tick_s: float = TICK_S,
 ) -> AsyncIterator[Served]:
     """A gateway on a free port of this machine; afterwards nothing of it is left, and `defects` bugs of its own were told of."""
     behind = (upstream or FakeUpstream(), FakeLedger(), FakeLive(), FakeMeter(), FakeClock())
@@ -220,7 +225,12 @@ async def serving(
 
 
 def request(
-    method: str = "POST", path: str = "/v1/chat/completions", body: object = None, *headers: str, key: str | None = "ward", version: str = "1.1"
+    method: str = "POST",
+    path: str = "/v1/chat/completions",
+    body: object = None,
+    *headers: str,
+    key: str | None = "ward",
+    version: str = "1.1",
 ) -> bytes:
     """One request, as bytes. A `body` that is not bytes becomes JSON; None is a good chat request."""
     if body is None and method == "POST":

@@ -134,7 +134,9 @@ def test_keys_come_in_any_case_of_scheme_and_any_id() -> None:
     async def main() -> None:
         async with serving() as gateway:
             for scheme in ("Bearer", "bearer", "BEARER", "Bearer "):
-                reply = await gateway.ask(request("POST", "/v1/chat/completions", chat(), f"Authorization: {scheme} {key_text('ward')}", key=None))
+                reply = await gateway.ask(
+                    request("POST", "/v1/chat/completions", chat(), f"Authorization: {scheme} {key_text('ward')}", key=None)
+                )
                 assert reply.status == 200
             assert (await gateway.ask(post(key="with_under_score"))).status == 200
 

@@ -117,7 +117,11 @@ def test_headers_below_the_limit_pass_in_however_many_pieces() -> None:
     run(main)
 
 
-@pytest.mark.parametrize("junk", [b"1;" + b"x" * 70_000, b"0\r\na: " + b"x" * 70_000, b"0\r\n" + b"a: b\r\n" * 20_000], ids=["extension", "trailer", "trailers"])
+@pytest.mark.parametrize(
+    "junk",
+    [b"1;" + b"x" * 70_000, b"0\r\na: " + b"x" * 70_000, b"0\r\n" + b"a: b\r\n" * 20_000],
+    ids=["extension", "trailer", "trailers"],
+)
 def test_what_stands_between_the_bytes_of_a_body_has_a_limit_too(junk: bytes) -> None:
     async def main() -> None:
         async with serving() as gateway:
@@ -419,7 +423,11 @@ def test_a_client_that_hangs_up_while_it_waits_closes_the_upstream_call(how: str
             async with asyncio.timeout(1.0):
                 await call.closed.wait()
             settlement = await gateway.ledger.settlement()
-            assert (settlement.result, settlement.status, settlement.tried[0].attempt.deployment.id) == ("client gone", 0, "one/alpha")
+            assert (settlement.result, settlement.status, settlement.tried[0].attempt.deployment.id) == (
+                "client gone",
+                0,
+                "one/alpha",
+            )
 
     run(main)
 

@@ -27,7 +27,13 @@ BODIES: list[tuple[str, bytes | dict[str, object], int, str, str | None]] = [
     ("half a surrogate pair", b'{"model": "\\ud800"}', 400, "invalid_json", None),
     ("not a number", b'{"temperature": NaN}', 400, "invalid_json", None),
     ("two bodies", b"{}{}", 400, "invalid_json", None),
-    ("a name twice", b'{"model":"alpha","messages":[{"role":"user","content":"x"}],"model":"beta"}', 400, "duplicate_name", "model"),
+    (
+        "a name twice",
+        b'{"model":"alpha","messages":[{"role":"user","content":"x"}],"model":"beta"}',
+        400,
+        "duplicate_name",
+        "model",
+    ),
     ("a name twice, inside", b'{"model":"alpha","messages":[{"role":"user","role":"user"}]}', 400, "duplicate_name", "role"),
     ("too deep", DEEP, 400, "invalid_json", None),
     ("far too deep", DEEPER, 400, "invalid_json", None),
@@ -46,8 +52,20 @@ BODIES: list[tuple[str, bytes | dict[str, object], int, str, str | None]] = [
     ("role an object", chat(messages=[{"role": {}, "content": "x"}]), 400, "invalid_value", "messages[0].role"),
     ("content a number", chat(messages=[{"role": "user", "content": 5}]), 400, "invalid_type", "messages[0].content"),
     ("a part is text", chat(messages=[{"role": "user", "content": ["x"]}]), 400, "invalid_value", "messages[0].content[0]"),
-    ("an unknown part", chat(messages=[{"role": "user", "content": [{"type": "smell"}]}]), 400, "invalid_value", "messages[0].content[0]"),
-    ("part type a list", chat(messages=[{"role": "user", "content": [{"type": []}]}]), 400, "invalid_value", "messages[0].content[0]"),
+    (
+        "an unknown part",
+        chat(messages=[{"role": "user", "content": [{"type": "smell"}]}]),
+        400,
+        "invalid_value",
+        "messages[0].content[0]",
+    ),
+    (
+        "part type a list",
+        chat(messages=[{"role": "user", "content": [{"type": []}]}]),
+        400,
+        "invalid_value",
+        "messages[0].content[0]",
+    ),
     (
         "an image without a url",
         chat(messages=[{"role": "user", "content": [{"type": "image_url", "image_url": {"detail": "low"}}]}]),
@@ -82,14 +100,32 @@ BODIES: list[tuple[str, bytes | dict[str, object], int, str, str | None]] = [
     ("a fact of too many words", chat(gateway={"region": [str(i) for i in range(40)]}), 400, "invalid_fact", "gateway.region"),
     ("an unknown country", chat(gateway={"region": "XX"}), 400, "unknown_fact_value", "region"),
     ("an unknown tag", chat(gateway={"tag": "mine"}), 400, "unknown_fact_value", "tag"),
-    ("two values in the body", chat(gateway={"data_class": "personal", "data-class": "special"}), 400, "conflicting_facts", "gateway.data-class"),
+    (
+        "two values in the body",
+        chat(gateway={"data_class": "personal", "data-class": "special"}),
+        400,
+        "conflicting_facts",
+        "gateway.data-class",
+    ),
     ("outside within", chat(gateway={"region": "CN"}), 403, "fact_not_allowed", "region"),
     ("partly outside within", chat(gateway={"region": ["DE", "US"]}), 403, "fact_not_allowed", "region"),
     ("a class outside within", chat(gateway={"data_class": "public"}), 403, "fact_not_allowed", "data_class"),
     ("an unknown model", chat(model="alfa"), 404, "model_not_found", "model"),
-    ("too long for any window", chat(messages=[{"role": "user", "content": PROMPT * 25_000}]), 400, "context_length_exceeded", "messages"),
+    (
+        "too long for any window",
+        chat(messages=[{"role": "user", "content": PROMPT * 25_000}]),
+        400,
+        "context_length_exceeded",
+        "messages",
+    ),
     ("too many tools asked for", chat(tools=[{"type": "web_search"}]), 403, "no_route_allowed", None),
-    ("sound", chat(messages=[{"role": "user", "content": [{"type": "input_audio", "input_audio": {}}]}]), 403, "no_route_allowed", None),
+    (
+        "sound",
+        chat(messages=[{"role": "user", "content": [{"type": "input_audio", "input_audio": {}}]}]),
+        403,
+        "no_route_allowed",
+        None,
+    ),
     (
         "an image to be fetched",
         chat(messages=[{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "https://example.org/a.png"}}]}]),
@@ -157,7 +193,9 @@ def test_one_value_said_twice_is_one_value_and_narrows_what_rules_see() -> None:
     async def main() -> None:
         async with serving() as gateway:
             said = {"gateway": {"region": ["FR", "DE"], "data-class": "special"}}
-            reply = await gateway.ask(post("x-gateway-region: DE , FR", "x-gateway-data-class: special", "x-gateway-tag: batch", **said))
+            reply = await gateway.ask(
+                post("x-gateway-region: DE , FR", "x-gateway-data-class: special", "x-gateway-tag: batch", **said)
+            )
             assert reply.status == 200
             call = await gateway.upstream.call()
             facts = call.request.facts
@@ -180,7 +218,9 @@ def test_a_key_is_narrower_than_its_tenant_and_memory_never_mixes_them() -> None
                 assert (await gateway.ask(post(key="french"))).status == 200
                 assert (await gateway.ask(post(key="notebook"))).status == 200
                 assert (await gateway.ask(post("x-gateway-region: DE", key="notebook"))).told == (403, "fact_not_allowed")
-            regions = [(call.request.facts.tenant, call.request.facts.key, call.request.facts.region) for call in gateway.upstream.calls]
+            regions = [
+                (call.request.facts.tenant, call.request.facts.key, call.request.facts.region) for call in gateway.upstream.calls
+            ]
             assert regions == 2 * [
                 ({"clinic"}, {"ward"}, {"DE"}),
                 ({"clinic"}, {"french"}, {"FR"}),
@@ -299,7 +339,10 @@ def test_an_id_can_split_no_answer_and_fill_no_log() -> None:
         async with serving() as gateway:
             reply = await gateway.ask(post("x-request-id: a\tb\xff" + "c" * 500))
             assert reply.header("x-request-id") == "a?b?" + "c" * 124
-            for refused in (post("x-request-id: " + "d" * 500, model="none"), request("GET", "/", None, "x-request-id: " + "d" * 500)):
+            for refused in (
+                post("x-request-id: " + "d" * 500, model="none"),
+                request("GET", "/", None, "x-request-id: " + "d" * 500),
+            ):
                 assert (await gateway.ask(refused)).header("x-request-id") == "d" * 128
             split = post("x-request-id: a\r\nset-cookie: b\rc: d")  # a bare CR is no line end, whatever others think
             assert (await gateway.ask(split)).told == (400, "invalid_http")

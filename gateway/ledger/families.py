@@ -1,0 +1,96 @@
+"""Every metric there is, and every value that its labels may take.
+
+Names begin with `gateway_` and end in their unit. Labels come from configured names and closed lists only; whatever else turns up
+is `other`, so that nobody outside can make a series, and nothing that a caller wrote can be seen here. Checked twice: where a
+worker counts, and where the supervisor shows.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from gateway.core.decide import Verdict
+from gateway.core.exchange import Ended
+from gateway.core.policy import Snapshot
+from gateway.core.terms import OTHER, Because
+
+DURATIONS_S: Final = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 320.0, 640.0)
+FIRST_CONTENT_S: Final = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 25.6, 60.0)
+OVERHEAD_S: Final = (0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.1, 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """One metric. `name` is without `_total`; `buckets` (upper bounds, inclusive) make it a histogram."""
+
+    name: str
+    labels: tuple[str, ...]
+    help: str
+    buckets: tuple[float, ...] = ()
+
+
+REQUESTS: Final = Family("gateway_requests", ("tenant", "api", "result"), "Exchanges that ended, by how.")
+ATTEMPTS: Final = Family("gateway_attempts", ("deployment", "ended"), "Calls to deployments, by how they ended.")
+FAILOVERS: Final = Family("gateway_failovers", (), "Calls that were made because the one before had not served.")
+REFUSALS: Final = Family("gateway_refusals", ("rule",), "Refused requests, by the words of the reasons against what was asked for.")
+TOKENS: Final = Family("gateway_tokens", ("deployment", "kind"), "Tokens, as reported or estimated; reasoning is part of output.")
+COST: Final = Family("gateway_cost_usd", ("tenant", "deployment", "basis"), "Marginal cost. The ledger has it exactly.")
+LEDGER_FAILURES: Final = Family("gateway_ledger_failures", (), "Ledger lines that could not be kept.")
+COUNTERS: Final = (REQUESTS, ATTEMPTS, FAILOVERS, REFUSALS, TOKENS, COST, LEDGER_FAILURES)
+
+DURATION: Final = Family("gateway_request_duration_seconds", ("api", "stream"), "From a request to its last byte.", DURATIONS_S)
+FIRST_CONTENT: Final = Family(
+    "gateway_first_content_seconds", ("deployment",), "From opening a call to its first content.", FIRST_CONTENT_S
+)
+OVERHEAD: Final = Family("gateway_overhead_seconds", (), "Time of an exchange in which no upstream call was under way.", OVERHEAD_S)
+HISTOGRAMS: Final = (DURATION, FIRST_CONTENT, OVERHEAD)
+
+READY: Final = Family("gateway_ready", (), "1 if a worker serves and the gateway is not draining.")
+WORKERS: Final = Family("gateway_workers", (), "Workers that serve.")
+IN_FLIGHT: Final = Family("gateway_exchanges_in_flight", (), "Exchanges under way.")
+CLIENTS: Final = Family("gateway_client_connections", (), "Clients' connections, idle ones included.")
+UPSTREAM: Final = Family("gateway_upstream_connections", ("endpoint",), "Connections to endpoints, idle ones included.")
+BLOCKED: Final = Family("gateway_blocked_workers", ("deployment", "word"), "Workers that send a deployment nothing just now.")
+BUILD: Final = Family("gateway_build_info", ("version",), "The version that runs.")
+SNAPSHOT: Final = Family("gateway_snapshot_info", ("policy", "access"), "Content hashes of what is in force.")
+GAUGES: Final = (READY, WORKERS, IN_FLIGHT, CLIENTS, UPSTREAM, BLOCKED, BUILD, SNAPSHOT)
+
+WORKER_EXITS: Final = Family("gateway_worker_exits", (), "Workers that ended, for whatever reason.")
+
+TOKEN_KINDS: Final = ("input", "cached_input", "cache_write", "output", "reasoning")
+
+
+class Labels:
+    """What each label may say under one snapshot."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        policy = snapshot.policy
+        rules = [rule.id for rule in policy.rules]
+        abilities = {ability for deployment in policy.deployments for ability in deployment.abilities}
+        tools = {tool for deployment in policy.deployments for tool in deployment.endpoint.tools}
+        needs = {"chat", "context", "remote_content", "tools", "vision", "json_schema"}
+        needs |= abilities | {f"tool {tool}" for tool in tools}
+        words = {*rules, *(f"gateway: {rule}" for rule in rules), Because.NO_PERMIT, Because.ASKED, Because.DISABLED}
+        words |= {f"needs: {need}" for need in needs} | {"limit: usd_per_request"} | {f"live: {word}" for word in LIVE_WORDS}
+        self.allowed: Mapping[str, frozenset[str]] = {
+            "tenant": frozenset(snapshot.access.tenants),
+            "deployment": frozenset(deployment.id for deployment in policy.deployments),
+            "endpoint": frozenset(deployment.endpoint.id for deployment in policy.deployments),
+            "api": frozenset({"chat"}),
+            "result": frozenset({*(ended.value for ended in Ended), *(verdict.value for verdict in Verdict)}),
+            "ended": frozenset(ended.value for ended in Ended),
+            "rule": frozenset(str(word) for word in words),
+            "kind": frozenset(TOKEN_KINDS),
+            "basis": frozenset({"reported", "estimated", "none"}),
+            "stream": frozenset({"true", "false"}),
+            "word": LIVE_WORDS,
+        }
+
+    def clean(self, family: Family, values: tuple[str, ...]) -> tuple[str, ...]:
+        """`values` of the family's labels, each that is not allowed replaced by `other`."""
+        return tuple(
+            value if value in self.allowed[label] else OTHER for label, value in zip(family.labels, values, strict=True)
+        )
+
+
+LIVE_WORDS: Final = frozenset({"throttled", "exhausted", "breaker", "cordoned", "quota"})

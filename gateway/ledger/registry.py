@@ -1,0 +1,163 @@
+"""The supervisor's side of metrics: the workers' last reports, added up, in Prometheus' text format.
+
+Promises: a dead worker's counters stay in the sums and its gauges go; no sum ever falls; every label value is configured, whatever
+a report says. Imported by the supervisor only: prometheus-client has no place in a worker.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Final, Protocol
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from gateway import __version__
+from gateway.core.policy import Snapshot
+from gateway.ledger.families import (
+    BLOCKED,
+    BUILD,
+    CLIENTS,
+    COUNTERS,
+    HISTOGRAMS,
+    IN_FLIGHT,
+    READY,
+    SNAPSHOT,
+    UPSTREAM,
+    WORKER_EXITS,
+    WORKERS,
+    Family,
+    Labels,
+)
+
+Report = Mapping[str, Any]
+Key = tuple[str, ...]
+NOTHING: Final[Mapping[str, Any]] = {}
+
+
+class Fleet(Protocol):
+    """What is asked of the supervisor. A report has ready, in_flight, connections, upstream_connections, live and metrics."""
+
+    @property
+    def ready(self) -> bool: ...
+
+    @property
+    def reports(self) -> Iterable[Report]:
+        """The last report of each worker that lives; {} before its first."""
+        ...
+
+    @property
+    def last_words(self) -> Iterable[Report]:
+        """The last report of each that is dead, in the order of their deaths. It only grows."""
+        ...
+
+
+class Sums:
+    """Counters and histograms, added up."""
+
+    def __init__(self) -> None:
+        self.counters: dict[str, Counter[Key]] = {family.name: Counter() for family in COUNTERS}
+        self.histograms: dict[str, dict[Key, list[float]]] = {family.name: {} for family in HISTOGRAMS}
+
+    def add(self, report: Report, labels: Labels) -> None:
+        """Add what one worker counted."""
+        metrics = report.get("metrics", NOTHING)
+        counted, observed = metrics.get("counters", NOTHING), metrics.get("histograms", NOTHING)
+        for family in COUNTERS:
+            for *values, total in counted.get(family.name, ()):
+                self.counters[family.name][labels.clean(family, tuple(values))] += total
+        for family in HISTOGRAMS:
+            for *values, found in observed.get(family.name, ()):
+                self.add_histogram(family, labels.clean(family, tuple(values)), found)
+
+    def add_histogram(self, family: Family, key: Key, found: list[float]) -> None:
+        """Add one series: counts by bound, and the sum."""
+        series = self.histograms[family.name].setdefault(key, [0.0] * (len(family.buckets) + 2))
+        for index, amount in enumerate(found):
+            series[index] += amount
+
+    def copy(self) -> "Sums":
+        """Sums that can be added to without changing these."""
+        other = Sums()
+        other.counters = {name: Counter(found) for name, found in self.counters.items()}
+        other.histograms = {name: {key: list(s) for key, s in found.items()} for name, found in self.histograms.items()}
+        return other
+
+
+class Registry(Collector):
+    """All metrics of one gateway."""
+
+    def __init__(self, snapshot: Snapshot, fleet: Fleet) -> None:
+        self._snapshot = snapshot
+        self._fleet = fleet
+        self._labels = Labels(snapshot)
+        self._dead = Sums()
+        self._buried = 0  # how many of the dead are in `_dead`
+        self._registry = CollectorRegistry(auto_describe=False)
+        self._registry.register(self)
+
+    def exposition(self) -> bytes:
+        """The text of `/metrics`."""
+        return generate_latest(self._registry)
+
+    def collect(self) -> Iterator[Metric]:
+        """For prometheus-client."""
+        reports = list(self._fleet.reports)
+        for report in list(self._fleet.last_words)[self._buried :]:
+            self._dead.add(report, self._labels)
+            self._buried += 1
+        sums = self._dead.copy()
+        for report in reports:
+            sums.add(report, self._labels)
+        for family in COUNTERS:
+            metric = CounterMetricFamily(family.name, family.help, labels=family.labels)
+            for key, total in sums.counters[family.name].items():
+                metric.add_metric(key, total)
+            yield metric
+        for family in HISTOGRAMS:
+            yield _histogram(family, sums.histograms[family.name])
+        exits = CounterMetricFamily(WORKER_EXITS.name, WORKER_EXITS.help)
+        exits.add_metric((), self._buried)
+        yield exits
+        policy, access = self._snapshot.policy.hash, self._snapshot.access.hash
+        yield _gauge(READY, {(): float(self._fleet.ready)})
+        yield _gauge(WORKERS, {(): float(sum(bool(report.get("ready")) for report in reports))})
+        yield _gauge(IN_FLIGHT, {(): sum(report.get("in_flight", 0) for report in reports)})
+        yield _gauge(CLIENTS, {(): sum(report.get("connections", 0) for report in reports)})
+        yield _gauge(UPSTREAM, self._upstream(reports))
+        yield _gauge(BLOCKED, self._blocked(reports))
+        yield _gauge(BUILD, {(__version__,): 1.0})
+        yield _gauge(SNAPSHOT, {(policy, access): 1.0})
+
+    def _upstream(self, reports: list[Report]) -> Mapping[Key, float]:
+        found: Counter[Key] = Counter()
+        for report in reports:
+            for endpoint, count in report.get("upstream_connections", NOTHING).items():
+                found[self._labels.clean(UPSTREAM, (endpoint,))] += count
+        return found
+
+    def _blocked(self, reports: list[Report]) -> Mapping[Key, float]:
+        found: Counter[Key] = Counter()
+        for report in reports:
+            for place, row in report.get("live", NOTHING).items():
+                if place in self._labels.allowed["deployment"] and "word" in row:
+                    found[self._labels.clean(BLOCKED, (place, row["word"]))] += 1
+        return found
+
+
+def _gauge(family: Family, values: Mapping[Key, float]) -> Metric:
+    metric = GaugeMetricFamily(family.name, family.help, labels=family.labels)
+    for key, value in values.items():
+        metric.add_metric(key, value)
+    return metric
+
+
+def _histogram(family: Family, series: Mapping[Key, list[float]]) -> Metric:
+    metric = HistogramMetricFamily(family.name, family.help, labels=family.labels)
+    for key, (*counts, total) in series.items():
+        buckets, below = [], 0.0
+        for bound, count in zip((*family.buckets, float("inf")), counts, strict=True):
+            below += count
+            buckets.append(("+Inf" if bound == float("inf") else repr(float(bound)), below))
+        metric.add_metric(key, buckets, total)
+    return metric

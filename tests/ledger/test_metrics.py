@@ -1,0 +1,190 @@
+"""What is counted, what is shown, and that no label says what nobody configured."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import orjson
+import pytest
+from exchanges import FAILED, SERVED, decided, facts, settlement, world
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client.parser import text_string_to_metric_families
+from small_world import NOW
+
+from gateway import __version__
+from gateway.core.decide import decide
+from gateway.core.exchange import Ended, Fault, Needs, Outcome, Scope, Usage
+from gateway.core.settlement import Settlement
+from gateway.core.terms import OTHER
+from gateway.core.view import View
+from gateway.ledger.families import COUNTERS, GAUGES, HISTOGRAMS, Labels
+from gateway.ledger.metrics import WorkerMeter
+from gateway.ledger.registry import Registry
+
+WORLD = world()
+VIEW = View(WORLD, NOW)
+REJECTED = Outcome(Ended.REJECTED, Fault.CLIENT, status=400, code="invalid_request")
+THROTTLED = Outcome(Ended.THROTTLED, Fault.OURS, Scope.DEPLOYMENT, status=429)
+BOTH = replace(FAILED, usage=Usage(uncached=10, output=2, reported=True))
+GUESSED = replace(SERVED, ended=Ended.CUT_SHORT, usage=Usage(uncached=10, cache_write=1, output=2, reasoning=1))
+
+
+@dataclass
+class Fleet:
+    """A fleet of reports."""
+
+    reports: list[Mapping[str, Any]] = field(default_factory=list)
+    last_words: list[Mapping[str, Any]] = field(default_factory=list)
+    ready: bool = True
+
+
+def report(meter: WorkerMeter, **more: Any) -> dict[str, Any]:
+    """A worker's report, as it arrives: through JSON."""
+    plain = {"ready": True, "in_flight": 2, "connections": 3, "upstream_connections": {"one": 4}, "live": {}}
+    found: dict[str, Any] = orjson.loads(orjson.dumps(plain | {"metrics": meter.totals()} | more))
+    return found
+
+
+def samples(fleet: Fleet) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+    """(name, labels) → value, of all that is shown."""
+    text = Registry(WORLD, fleet).exposition().decode()
+    return read(text)
+
+
+def read(text: str) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+    found = {}
+    for metric in text_string_to_metric_families(text):
+        for sample in metric.samples:
+            found[sample.name, tuple(sorted(sample.labels.items()))] = sample.value
+    return found
+
+
+def one(fleet: Fleet, metric: str, **labels: str) -> float | None:
+    return samples(fleet).get((metric, tuple(sorted(labels.items()))))
+
+
+def counted(*settlements: Settlement) -> Fleet:
+    meter = WorkerMeter(WORLD)
+    for found in settlements:
+        meter.settled(found)
+    return Fleet([report(meter)])
+
+
+def test_an_exchange_counts_where_it_should() -> None:
+    decision = decided(VIEW)
+    fleet = counted(settlement(decision, FAILED, SERVED))
+    second = decision.routes[1].deployment
+    assert one(fleet, "gateway_requests_total", tenant="clinic", api="chat", result="served") == 1
+    assert one(fleet, "gateway_attempts_total", deployment="one/alpha", ended="failed") == 1
+    assert one(fleet, "gateway_attempts_total", deployment=second.id, ended="served") == 1
+    assert one(fleet, "gateway_failovers_total") == 1
+    assert one(fleet, "gateway_tokens_total", deployment=second.id, kind="input") == 80
+    assert one(fleet, "gateway_tokens_total", deployment=second.id, kind="cached_input") == 20
+    assert one(fleet, "gateway_tokens_total", deployment=second.id, kind="output") == 7
+    price = second.tariff.price
+    assert price is not None and SERVED.usage is not None
+    cost = one(fleet, "gateway_cost_usd_total", tenant="clinic", deployment=second.id, basis="reported")
+    assert cost == pytest.approx(float(price.cost(SERVED.usage)))
+    assert one(fleet, "gateway_request_duration_seconds_count", api="chat", stream="false") == 1
+    assert one(fleet, "gateway_request_duration_seconds_sum", api="chat", stream="false") == 2
+    assert one(fleet, "gateway_request_duration_seconds_bucket", api="chat", stream="false", le="2.5") == 1
+    assert one(fleet, "gateway_request_duration_seconds_bucket", api="chat", stream="false", le="1.0") == 0
+    assert one(fleet, "gateway_first_content_seconds_sum", deployment=second.id) == 0.5
+    assert one(fleet, "gateway_overhead_seconds_sum") == 0
+
+
+@given(st.lists(st.sampled_from([SERVED, FAILED, REJECTED, THROTTLED, BOTH, GUESSED]), min_size=1, max_size=3))
+def test_cost_by_deployment_adds_up_to_the_settlement(outcomes: list[Outcome]) -> None:
+    found = settlement(decided(VIEW), *outcomes)
+    shown = samples(counted(found))
+    assert sum(v for (name, _), v in shown.items() if name == "gateway_cost_usd_total") == pytest.approx(float(found.cost.usd))
+
+
+def test_a_refusal_names_its_reasons() -> None:
+    blocked = decided(VIEW, region=frozenset({"CN"}))
+    fleet = counted(settlement(blocked), settlement(decided(VIEW, Needs("chat", tools=frozenset({"canary"}), prompt_tokens=1))))
+    assert one(fleet, "gateway_requests_total", tenant="clinic", api="chat", result="refused") == 2
+    assert one(fleet, "gateway_refusals_total", rule="personal-in-europe") == 2
+    assert one(fleet, "gateway_refusals_total", rule="no permit") == 2
+    assert one(fleet, "gateway_refusals_total", rule=OTHER) == 1
+
+
+def test_what_an_alert_watches_is_there_before_anything_happens() -> None:
+    fleet = counted()
+    assert one(fleet, "gateway_ledger_failures_total") == 0
+    assert one(fleet, "gateway_failovers_total") == 0
+    assert one(fleet, "gateway_worker_exits_total") == 0
+    assert one(fleet, "gateway_ready") == 1
+    assert one(fleet, "gateway_build_info", version=__version__) == 1
+    assert one(fleet, "gateway_snapshot_info", policy="policy", access="access") == 1
+
+
+def test_a_dead_worker_leaves_its_counters_and_takes_its_gauges() -> None:
+    meter = WorkerMeter(WORLD)
+    for _ in range(3):
+        meter.settled(settlement(decided(VIEW), SERVED))
+    meter.ledger_failed()
+    living, dead = report(meter), report(meter, live={"one/alpha": {"word": "breaker"}})
+    fleet = Fleet([living, dead])
+    registry = Registry(WORLD, fleet)
+
+    def now() -> dict[str, float]:
+        shown = read(registry.exposition().decode())
+        return {name: value for (name, labels), value in shown.items() if not labels or name == "gateway_requests_total"}
+
+    before = now()
+    assert (before["gateway_requests_total"], before["gateway_exchanges_in_flight"], before["gateway_workers"]) == (6, 4, 2)
+    fleet.reports.remove(dead)
+    fleet.last_words.append(dead)
+    for _ in range(2):  # asking twice buries nobody twice
+        after = now()
+        assert (after["gateway_requests_total"], after["gateway_ledger_failures_total"]) == (6, 2)
+        assert (after["gateway_exchanges_in_flight"], after["gateway_client_connections"], after["gateway_workers"]) == (2, 3, 1)
+        assert after["gateway_worker_exits_total"] == 1
+    fleet.reports.append({})  # its successor, before its first report
+    assert now() == after
+
+
+WORD = st.text()
+
+
+@given(
+    st.lists(st.tuples(WORD, WORD, WORD, WORD, st.sampled_from([(), (SERVED,), (FAILED, GUESSED)])), max_size=6),
+    st.dictionaries(st.text(), st.integers(0, 9), max_size=3),
+    st.dictionaries(st.text(), st.fixed_dictionaries({"word": st.text()}), max_size=3),
+)
+def test_every_label_that_is_shown_is_configured(
+    callers: list[Any], upstream: dict[str, int], live: dict[str, Any]
+) -> None:
+    """Whatever a caller sends, and whatever a worker reports."""
+    meter = WorkerMeter(WORLD)
+    for tenant, asked, tool, api, outcomes in callers:
+        known = facts(tenant=frozenset({tenant}), asked=frozenset({asked} if not outcomes else {"auto"}), key=frozenset({tenant}))
+        needs = Needs("chat", tools=frozenset() if outcomes else frozenset({tool}), prompt_tokens=1)
+        found = settlement(decide(VIEW, known, needs, decided(VIEW).live, 0), *outcomes)
+        meter.settled(replace(found, request=replace(found.request, api=api, asked=asked)))
+    wild = report(meter, upstream_connections=upstream, live=live | {"one/alpha": {"word": "canary"}})
+    wild["metrics"]["counters"]["gateway_attempts"].append(["canary", "canary", 1])
+    wild["metrics"]["counters"]["canary_total"] = [["canary", 1]]
+    allowed = {**Labels(WORLD).allowed, "version": {__version__}, "policy": {"policy"}, "access": {"access"}}
+    shown = samples(Fleet([wild]))
+    assert shown
+    for (name, labels), _ in shown.items():
+        assert name.startswith("gateway_")
+        for label, value in labels:
+            if label != "le":
+                assert value == OTHER or value in allowed[label], (name, label, value)
+
+
+def test_names_end_in_their_units_and_every_metric_is_shown() -> None:
+    decision = decided(VIEW)
+    fleet = counted(settlement(decision, FAILED, SERVED), settlement(decided(VIEW, region=frozenset({"CN"}))))
+    fleet.reports[0] = {**fleet.reports[0], "live": {"one/alpha": {"word": "breaker"}}}
+    shown = {name for name, _ in samples(fleet)}
+    for family in COUNTERS:
+        assert f"{family.name}_total" in shown
+    for family in HISTOGRAMS:
+        assert family.name.endswith("_seconds") and {f"{family.name}_bucket", f"{family.name}_sum", f"{family.name}_count"} <= shown
+    for family in GAUGES:
+        assert family.name in shown

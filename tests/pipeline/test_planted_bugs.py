@@ -1,0 +1,141 @@
+"""The tests of every fault would notice: each bug below, planted in a copy of the pipeline's text, is complained of."""
+
+import sys
+import types
+from collections.abc import Generator, Iterator
+from pathlib import Path
+from typing import cast
+
+import pytest
+from courses import COURSES, Course, Exchange, Tap, complaints, travel
+from small_world import NOW, snapshot
+
+from gateway import pipeline
+from gateway.core.decide import Decision
+from gateway.core.exchange import Attempt, Outcome
+from gateway.core.view import View
+
+TEXT = Path(pipeline.__file__).read_text()
+
+BUGS = {
+    "the route is noted only at its end": (
+        "    course.tried.append(Tried(attempt, BROKEN, began, began))",
+        "    course.tried.append(None)",
+    ),
+    "a call is left open": ("        opening.abort()\n", ""),
+    "a call is left open when content never came": (
+        "        opening.abort()\n",
+        "        if outcome is not None:\n            opening.abort()\n",
+    ),
+    "the ledger learns of it afterwards": (
+        "            course.world.ledger.begun(course.request, course.decision, attempt)\n",
+        "            course.world.ledger.begun(course.request, course.decision, course.tried[-1].attempt if course.tried else attempt)\n",
+    ),
+    "a failed line is no reason to stop": (
+        '            return _said(course, Problem(503, "ledger_unavailable",',
+        '            _ = (course, Problem(503, "ledger_unavailable",',
+    ),
+    "an exchange that was cancelled is not settled": (
+        "    finally:\n        _settled(course, answer or",
+        "    else:\n        _settled(course, answer or",
+    ),
+    "settled twice": (
+        "        finally:\n            world.meter.settled(settlement)",
+        "        finally:\n            world.meter.settled(settlement)\n            world.meter.settled(settlement)",
+    ),
+    "counted before it is written": (
+        "        try:\n            world.ledger.settled(settlement)",
+        "        world.meter.settled(settlement)\n        try:\n            world.ledger.settled(settlement)",
+    ),
+    "what fails while settling becomes a second answer": (
+        "    except Exception as error:  # noqa: BLE001\n        world.defect",
+        "    except ValueError as error:\n        world.defect",
+    ),
+    "the stream is ended twice": ("        if self.end is None:\n", "        if True:\n"),
+    "the head is sent twice": ("        if not self.streaming:\n", "        if True:\n"),
+    "an error event is taken for an answer": (
+        "    if course.streaming:\n        return course",
+        "    if False:\n        return course",
+    ),
+    "tried again after content": (
+        "        if outcome.ended is Ended.CLIENT_GONE:\n",
+        "        if outcome.ended is Ended.CUT_SHORT:\n            outcome = SLOW\n            return None\n"
+        "        if outcome.ended is Ended.CLIENT_GONE:\n",
+    ),
+    "the next one serves too": (
+        "        if answer is not None:\n            return answer\n",
+        "        if answer is not None and len(course.tried) > 1:\n            return answer\n",
+    ),
+    "a stop is taken for a client that left": ("gone() if client.gone else Answer(503, problem=stopping())", "gone()"),
+    "the record does not hold the error": (
+        "answer.status, answer.code, world.clock.now())",
+        'answer.status, "", world.clock.now())',
+    ),
+    "a failover of its own mind": (
+        "from gateway.core.failover import failover",
+        "from test_planted_bugs import anywhere as failover",
+    ),
+    "a failover that repeats itself": (
+        "from gateway.core.failover import failover",
+        "from test_planted_bugs import twice as failover",
+    ),
+    "a failover that begins at the end": (
+        "from gateway.core.failover import failover",
+        "from test_planted_bugs import backwards as failover",
+    ),
+}
+
+
+def anywhere(decision: Decision, attempts_max: int) -> Generator[Attempt, Outcome, None]:
+    """Every deployment there is, from a policy of its own."""
+    for number, deployment in enumerate(View(snapshot(), NOW).deployments, 1):
+        yield Attempt(number, deployment)
+
+
+def twice(decision: Decision, attempts_max: int) -> Generator[Attempt, Outcome, None]:
+    for number in (1, 2):
+        outcome = yield Attempt(number, decision.routes[0].deployment)
+        if not outcome.tries_next:
+            return
+
+
+def backwards(decision: Decision, attempts_max: int) -> Generator[Attempt, Outcome, None]:
+    for number, route in enumerate(reversed(decision.routes), 1):
+        outcome = yield Attempt(number, route.deployment)
+        if not outcome.tries_next:
+            return
+
+
+@pytest.mark.parametrize("bug", BUGS)
+def test_the_bug_is_noticed(bug: str) -> None:
+    assert any(True for course in COURSES for _ in complaints_of(planted(*BUGS[bug], bug), course)), "nobody complained"
+
+
+def test_without_a_bug_the_copy_is_as_good_as_the_original() -> None:
+    copy = planted("", "", "copy")
+    assert not any(True for course in COURSES for _ in complaints_of(copy, course))
+
+
+def planted(good: str, bad: str, name: str) -> Exchange:
+    """The exchange of a pipeline in which `good` reads `bad`."""
+    assert not good or TEXT.count(good) == 1, f"the text to be spoilt stands there {TEXT.count(good)} times"
+    module = types.ModuleType(f"pipeline with {name}")
+    sys.modules[module.__name__] = module  # dataclasses look themselves up
+    try:
+        exec(compile(TEXT.replace(good, bad) if good else TEXT, module.__name__, "exec"), module.__dict__)  # noqa: S102
+    finally:
+        del sys.modules[module.__name__]
+    return cast(Exchange, module.exchange)  # type: ignore[attr-defined]
+
+
+def complaints_of(exchange: Exchange, course: Course) -> Iterator[str]:
+    """What is wrong on `course` with no fault, and with each: a call that fails, a client that leaves, a worker that stops."""
+    whole = travel(exchange, course, Tap())
+    yield from complaints(whole)
+    for at in range(len(whole.tap.calls)):
+        for kind in (RuntimeError, OSError):
+            if whole.tap.calls[at] != "read":
+                yield from complaints(travel(exchange, course, Tap(at, kind=kind)))
+    for at in range(1, whole.awaits):
+        yield from complaints(travel(exchange, course, Tap(), leave_at=at))
+        yield from complaints(travel(exchange, course, Tap(), stop_at=at))

@@ -23,7 +23,7 @@ test-only: $(VENV)/.dev
 	@$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
 
 bench: $(VENV)/.dev
-	@$(BIN)/python tests/bench/gateway.py $(ARGS)
+	@$(BIN)/python tests/bench/ratios.py $(ARGS)
 
 # A demo needs less than the tests do; whoever has the latter has the former.
 $(VENV)/.demo: locks/demo.txt locks/engine.txt pyproject.toml

@@ -6,7 +6,9 @@ what an admin sends to `decide`. A dead worker is replaced; a dead supervisor ta
 
 import asyncio
 import contextlib
+import errno
 import ipaddress
+import os
 import signal
 import socket
 import subprocess
@@ -107,6 +109,7 @@ class Supervisor:
         self.last_words: list[Mapping[str, Any]] = []  # the last report of each worker that has died
         self.log = log
         self._listener = bind(settings.host, settings.port)
+        make_ledger(settings.state)
         self._tasks: set[asyncio.Task[None]] = set()
         self._keeping: list[asyncio.Task[None]] = []
         self._stopped = asyncio.Event()
@@ -207,6 +210,8 @@ class Supervisor:
         start = Start(number, settings.snapshot, dict(settings.secrets), str(settings.state), settings.demo)
         writer.write(pack(start))
         process = self.processes[number] = Process(number, popen, writer, asyncio.get_running_loop().time())
+        if self.draining:  # told to stop between the spawning and here: nobody else would tell this worker
+            writer.write(pack(Drain()))
         try:
             while (report := await read_report(reader)) is not None:
                 process.report = report
@@ -225,6 +230,7 @@ class Supervisor:
         for process in list(self.processes.values()):
             with contextlib.suppress(ConnectionError):
                 process.writer.write(pack(Drain()))
+        self._listener.close()  # the last copy but the workers': from now on connecting is refused, and not left to wait for nobody
         await asyncio.gather(*self._keeping)
         self.log("stopped")
 
@@ -245,6 +251,18 @@ class Supervisor:
         for server, listener in servers:
             self._start(server.serve(sockets=[listener]))
         return [server for server, _ in servers]
+
+
+def make_ledger(state: Path) -> None:
+    """The folder that workers write to, checked here because a worker could only die of it. Raises CannotStart."""
+    folder = state / "ledger"
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise CannotStart(f"can't write the ledger into {folder}: {reason}; name another folder with `--state`") from error
 
 
 def bind(host: str, port: int) -> socket.socket:

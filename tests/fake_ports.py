@@ -226,7 +226,7 @@ class FakeMeter:
 
 @dataclass
 class FakeClient:
-    """A caller without a socket. `ends`: the problems, or None, that its stream ended with; `wrongs`: what it should not have got."""
+    """A caller without a socket. `ends`: the problems, or None, that its stream ended with; `wrongs`: what it should not get."""
 
     gone: bool = False
     head: Mapping[str, str] | None = None

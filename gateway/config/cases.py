@@ -28,7 +28,7 @@ from gateway.core.terms import Because
 GIVEN: Final = Record(
     "what is given",
     (
-        Key("tenant", Word("a tenant"), "who asks", "insurer", required=True),
+        Key("tenant", Word("a tenant"), "the tenant who asks", "insurer", required=True),
         Key("key", Word("a key of that tenant"), "the key shown; any of the tenant's, where it is missing", "letters"),
         Key("asked", Word("a model or an alias"), "the name in the request", "auto", required=True),
         Key("region", OneOrMore(Word("a country or a zone")), "declared with the request", "DE"),
@@ -143,11 +143,17 @@ def load_cases(folder: Path, name: str, known: Known, snapshot: Snapshot, proble
 
 
 def read_cases(node: Node, known: Known, snapshot: Snapshot, problems: Problems) -> list[Case]:
-    """The cases of one file."""
+    """The cases of one file; one with a mistake in it can't be run, and is left out."""
     CASES.check(node, problems)
     reader = _Reader(known, snapshot, problems)
-    found = [reader.case(item) for item in node.items] if isinstance(node, Sequence) else []
-    return [case for case in found if case is not None]
+    found = []
+    for item in node.items if isinstance(node, Sequence) else ():
+        alone, before = Problems(), len(problems)
+        CASE.check(item, alone)
+        case = reader.case(item)
+        if case is not None and not alone.found and len(problems) == before:
+            found.append(case)
+    return found
 
 
 class _Reader:

@@ -185,7 +185,7 @@ class _Reader:
                 (open_[-1][2] if open_ else root).append(Scalar(self._mark(event), "null"))
             elif isinstance(event, ScalarEvent):
                 self._look(event)
-                node = Scalar(self._mark(event), event.value, event.style in (None, ""))
+                node = Scalar(self._mark(event), self._text(event), event.style in (None, ""))
                 (open_[-1][2] if open_ else root).append(node)
             elif isinstance(event, MappingStartEvent | SequenceStartEvent):
                 self._look(event)
@@ -213,6 +213,13 @@ class _Reader:
         tag = getattr(event, "tag", None)
         if tag:
             self._refuse(event, f"the tag {show(str(tag))}", "remove it: tags are not part of this language")
+
+    def _text(self, event: ScalarEvent) -> str:
+        text = str(event.value)
+        if text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text):
+            return text
+        self._refuse(event, "half a character (a surrogate)", "write the character itself: an escape can't be sent or stored")
+        return "?"
 
     def _map(self, mark: Mark, children: list[Node]) -> Mapping:
         entries: dict[str, Entry] = {}

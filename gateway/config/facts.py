@@ -48,7 +48,7 @@ TOKENS: Final = Record(
 WHEN: Final = Record(
     "a test of facts",
     (
-        Key("tenant", OneOrMore(Word("a tenant")), "who asks", ["clinic"]),
+        Key("tenant", OneOrMore(Word("a tenant")), "the tenant who asks", ["clinic"]),
         Key("group", OneOrMore(Word("a group")), "the group of who asks; `-` is that of a tenant in none", ["health"]),
         Key("key", OneOrMore(Word("a key")), "the key that was shown", ["ward-3"]),
         Key("region", OneOrMore(Word("a country or a zone")), "whose data law applies to the content", "EEA"),

@@ -46,7 +46,7 @@ PLAN: Final = Record(
                         Key(
                             "per",
                             Word("a span, such as `5h`, `30min` or `7d`", pattern=SPAN.pattern),
-                            "the window",
+                            "the window they are counted in",
                             "5h",
                             required=True,
                         ),

@@ -96,6 +96,21 @@ class Calls(Protocol):
     def now(self) -> float: ...
 
 
+class _Nobody:
+    """Listens to a call that is over."""
+
+    def on_head(self, status: int, headers: list[tuple[bytes, bytes]]) -> None: ...
+
+    def on_data(self, data: bytes) -> None: ...
+
+    def on_end(self) -> None: ...
+
+    def on_failed(self, failure: Failure) -> None: ...
+
+
+NOBODY: Final = _Nobody()
+
+
 class Call:
     """A request under way. Callers use `peer`, `abort`, `pause` and `resume`; the rest belongs to the transport."""
 
@@ -108,7 +123,7 @@ class Call:
         self.sent = False
         self.dial: Dial | None = None
         self._calls = calls
-        self._sink = sink
+        self._sink: Sink = sink
         self._line: Line | None = None
         self._mark = now  # when the wait that is being measured began
         self._over = False
@@ -156,20 +171,21 @@ class Call:
     def end(self) -> None:
         """The answer is complete and its connection has been dealt with."""
         if not self._over:
+            sink = self._sink
             self._leave()
             try:
-                self._sink.on_end()
+                sink.on_end()
             except Exception as error:  # noqa: BLE001 - the connection may carry another's request by now, and must not suffer
                 report(error)
 
     def fail(self, failure: Failure) -> None:
         """End the call, and its connection with it. Nothing if it is over already."""
         if not self._over:
-            line = self._leave()
+            sink, line = self._sink, self._leave()
             if line is not None:
                 line.drop()
             try:
-                self._sink.on_failed(failure)
+                sink.on_failed(failure)
             except Exception as error:  # noqa: BLE001 - as above; and a sweep over all calls must not end at one sink's defect
                 report(error)
 
@@ -193,6 +209,7 @@ class Call:
         if self._over:
             return None
         self._over = True
+        self._sink = NOBODY  # call and sink know each other: let go, or both wait for the garbage collector, bodies and all
         self._calls.over(self)
         if self.dial is not None:
             self.dial.cancel()

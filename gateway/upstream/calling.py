@@ -107,6 +107,12 @@ class Calling:
         """Close the call's connection now. Idempotent; fine after the end."""
         self.handle.abort()
         self._settle(ABORTED)
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Nobody takes the answer any more. A call that refers to itself would wait for the garbage collector, bodies and all."""
+        if self.result is self:
+            self.result = ABORTED
 
     # --- for the pipeline: Opened. One of the two kinds answers each ---
 

@@ -234,9 +234,11 @@ class StreamCall(Calling):
         if self._final is not None and self._final.ended is Ended.SERVED:
             if not self._message_over:
                 self.setting.loop.call_later(LINGER_S, self.handle.abort)
+            self._let_go()
             return
+        opened = self.result is self
         super().abort()
-        if self.result is self:
+        if opened:
             self._conclude(self._ending(Ended.CUT_SHORT, "aborted"))
 
     def _on_writable(self, writable: bool) -> None:

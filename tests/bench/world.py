@@ -26,6 +26,7 @@ def catalogue(port: int) -> str:
             f"    provider: {'ours' if n % 2 else 'mistral'}",
             "    dialect: openai",
             f"    base_url: http://127.0.0.1:{port}/v1",
+            "    api_key: env:BENCH_API_KEY",
             "    resolves_to: [127.0.0.0/8]",
             f"    processed_in: [{COUNTRIES[n]}]",
             f"    operated_under: [{COUNTRIES[n]}]",

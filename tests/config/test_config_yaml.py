@@ -24,6 +24,7 @@ REFUSED = [
     ("a tab", "limits:\n¦\tattempts_max: 3", "not YAML"),
     ("a bracket that stays open", "tasks: [coding\n¦", "not YAML"),
     ("indentation", "tasks:\n  - coding\n ¦- other", "not YAML"),
+    ("half a character", 'tasks: [¦"\\ud83d\\ude00"]', "half a character"),
     ("a control character", 'tasks: ["a¦\x07"]', "not YAML"),
 ]
 
@@ -222,6 +223,6 @@ VALUES = st.recursive(
 @given(VALUES)
 def test_any_json_is_read(value: object) -> None:
     problems = Problems()
-    node = read_text(json.dumps({"v": value}), "x.yaml", problems)
+    node = read_text(json.dumps({"v": value}, ensure_ascii=False), "x.yaml", problems)
     assert isinstance(node, Mapping)
     assert problems.found == {}

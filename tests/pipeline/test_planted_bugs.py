@@ -29,7 +29,8 @@ BUGS = {
     ),
     "the ledger learns of it afterwards": (
         "            course.world.ledger.begun(course.request, course.decision, attempt)\n",
-        "            course.world.ledger.begun(course.request, course.decision, course.tried[-1].attempt if course.tried else attempt)\n",
+        "            late = course.tried[-1].attempt if course.tried else attempt\n"
+        "            course.world.ledger.begun(course.request, course.decision, late)\n",
     ),
     "a failed line is no reason to stop": (
         '            return _said(course, Problem(503, "ledger_unavailable",',

@@ -1,9 +1,11 @@
-"""Random worlds in which most requests have a route.
+"""Random worlds in which most requests have a route, made by whatever chooses: Hypothesis, which shrinks, or dice, which are fast.
 
-A world drawn blindly permits next to nothing, and then every property of its routes is true and empty. So most start from "permit
-everything", each attribute has two or three values, and what rules want is what most places have.
+A world drawn blindly permits next to nothing, and then every property of its routes is true and empty. So two in three
+start from "permit everything", each attribute has two or three values, and what rules want is what most places have.
 """
 
+import random
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from hypothesis import strategies as st
@@ -11,121 +13,122 @@ from worlds import EEA, FACTS, LATER, PAST, PERMIT_ALL, PLACE, World, keeper
 
 from gateway.core.terms import DATA_CLASSES
 
+Choose = Callable[[Sequence[Any]], Any]
+Make = Callable[[Choose], Any]
+
 SERVED = [("e0", "m1"), ("e0", "m2"), ("e1", "m1"), ("e1", "m2"), ("e2", "m1")]
 ORIGINS = {"m1": {"FR"}, "m2": {"CN"}}
-REGIONS = [{"DE"}, {"US"}, {"CN"}, {"DE", "US"}, {"DE", "CN"}, {"DE", "US", "CN"}]
-LABELLED = [{"DE"}, {"DE"}, {"DE"}, {"DE", "FR"}, {"DE", "FR"}, {"US"}, {"DE", "US"}, {"CN"}, None]
-WANTED = [set(EEA), EEA | {"US"}, EEA | {"CN"}, {"DE", "US", "CN"}, {"DE"}]
+LABELLED = [{"DE"}] * 4 + [{"DE", "FR"}, {"DE", "FR"}, {"US"}, {"DE", "US"}, {"CN"}, None]
+WANTED = [set(EEA), EEA | {"US"}, EEA | {"CN"}, {"DE"}]
 UPWARDS = [set(DATA_CLASSES[n:]) for n in range(4)]
 DOWNWARDS = [set(DATA_CLASSES[: n + 1]) for n in range(4)]
 SOME_CATEGORIES = [{"health"}, {"card"}, {"health", "card"}]
-ENDS = [PAST, LATER]
 
 
-def some(values: list[Any]) -> st.SearchStrategy[Any]:
-    """One of `values`."""
-    return st.sampled_from(values)
+def mostly(usual: Any, *others: Any, times: int = 7) -> list[Any]:
+    """A list to choose from: `usual`, but for one time in `times` + 1."""
+    return [usual] * times * len(others) + list(others)
 
 
-def mostly(usual: Any, *others: Any, times: int = 7) -> st.SearchStrategy[Any]:
-    """`usual`, but for one time in `times` + 1 or so."""
-    return st.sampled_from([usual] * times * len(others) + list(others))
+def several(choose: Choose, values: Sequence[Any], least: int, most: int) -> list[Any]:
+    """Some of `values`, each at most once, in the order chosen."""
+    left, found = list(values), []
+    for _ in range(choose(range(least, most + 1))):
+        found.append(choose(left))
+        left.remove(found[-1])
+    return found
 
 
-def dicts(minimum: int, maximum: int, **entries: list[Any]) -> st.SearchStrategy[World]:
-    """Dicts of some of `entries`, each with one of its values."""
-    names = st.lists(some(sorted(entries)), min_size=minimum, max_size=maximum, unique=True)
-    return names.flatmap(lambda chosen: st.fixed_dictionaries({name: some(entries[name]) for name in chosen}))
+def entries(choose: Choose, least: int, most: int, of: dict[str, Sequence[Any]]) -> World:
+    """A dict of some of the names in `of`, each with one of its values."""
+    return {name: choose(of[name]) for name in several(choose, sorted(of), least, most)}
 
 
-LABELS: World = {
-    "provider": some(["mistral", "mistral", "ours", "zai"]),
-    "processed_in": some(LABELLED),
-    "operated_under": some(LABELLED),
-    "assurances": some([{"dpa"}, {"dpa", "dpf"}, set()]),
-    "stale": mostly({}, *({name: end} for name in ("processed_in", "operated_under", "dpa") for end in ENDS), times=3),
+# --- places -----------------------------------------------------------------------------------------------------------------
+
+LABELS: dict[str, Sequence[Any]] = {
+    "provider": ["mistral", "mistral", "ours", "zai"],
+    "processed_in": LABELLED,
+    "operated_under": LABELLED,
+    "assurances": [{"dpa"}, {"dpa", "dpf"}, {"dpa", "dpf"}, set()],
+    "stale": mostly({}, *({name: end} for name in ("processed_in", "operated_under", "dpa") for end in (PAST, LATER)), times=2),
     "abilities": mostly({"tools", "vision"}, {"tools"}, set(), times=2),
     "tools": mostly({"function"}, set()),
-    "context": mostly(10_000, 1_000, None, times=4),
-    "remote_content": st.booleans(),
+    "context": mostly(10_000, 1_000, None, times=5),
+    "remote_content": [True, False],
     "enabled": mostly(True, False),
-    "price": some([(1.0, 2.0), (1.0, 2.0), (3.0, 3.0), (0.5, 40.0), "plan", "capacity"]),
-    "scores": some([{}, {"coding": 1.0}, {"coding": 2.0}]),
+    "price": [(1.0, 2.0), (1.0, 2.0), (3.0, 3.0), (0.5, 40.0), "plan", "capacity"],
+    "scores": [{}, {"coding": 1.0}, {"coding": 2.0}],
+}
+KEEPER: dict[str, Sequence[Any]] = {
+    "processed_in": mostly({"DE"}, {"US"}, None, times=1),
+    "operated_under": mostly({"DE"}, {"US"}, times=1),
+    "assurances": [{"dpa", "dpf"}, {"dpa"}, set()],
+    "stale": mostly({}, {"processed_in": LATER}, {"dpa": PAST}, times=2),
 }
 
 
-@st.composite
-def places(draw: st.DrawFn) -> list[World]:
-    """Two to five deployments, some of them at the same endpoint."""
-    served = draw(st.lists(some(SERVED), min_size=2, max_size=5, unique=True))
-    found = [PLACE | draw(st.fixed_dictionaries(LABELS)) for _ in served]
-    return [p | {"endpoint": e, "model": m, "origin": ORIGINS[m]} for p, (e, m) in zip(found, served, strict=True)]
+def deployment(choose: Choose, endpoint: str, model: str) -> World:
+    """One model at one endpoint."""
+    labels = {name: choose(values) for name, values in LABELS.items()}
+    return PLACE | labels | {"endpoint": endpoint, "model": model, "origin": ORIGINS[model]}
 
 
-def keepers(times: int) -> st.SearchStrategy[World]:
+def holder(choose: Choose, times: int) -> World:
     """What processes or keeps content: `times` to one, it is where nearly every rule lets it be."""
-    labels = st.fixed_dictionaries(
-        {
-            "processed_in": mostly({"DE"}, {"US"}, None, times=1),
-            "operated_under": mostly({"DE"}, {"US"}, times=1),
-            "assurances": some([{"dpa", "dpf"}, {"dpa"}, set()]),
-            "stale": mostly({}, {"processed_in": LATER}, {"dpa": PAST}, times=2),
-        }
-    )
-    return mostly(True, False, times=times).flatmap(
-        lambda usual: st.just(keeper(assurances={"dpa", "dpf"})) if usual else labels.map(lambda found: keeper(**found))
-    )
+    if choose(mostly(True, False, times=times)):
+        return keeper(assurances={"dpa", "dpf"})
+    return keeper(**{name: choose(values) for name, values in KEEPER.items()})
 
 
-PERMITTED_WHEN = dicts(0, 2, tenant=[{"a"}, {"a", "b"}], region=[set(EEA), {"DE", "US"}, {"CN"}], data_class=DOWNWARDS)
-APPLIES_WHEN = dicts(
-    0,
-    2,
-    tenant=[{"a"}, {"b"}],
-    region=[set(EEA), {"US"}, {"CN"}],
-    data_class=UPWARDS,
-    categories=SOME_CATEGORIES,
-    asked=[{"auto"}, {"m1"}],
-)
-MEETS = dicts(
-    1,
-    2,
-    provider=[{"mistral", "ours"}, {"ours"}],
-    processed_in=WANTED,
-    operated_under=WANTED,
-    origin=[{"FR"}, {"FR", "CN"}],
-    assurances=[{"dpa"}, {"dpa", "dpf"}],
-    abilities=[{"tools"}],
-    context=[1_000, 5_000],
-)
-HITS = dicts(
-    1,
-    1,
-    provider=[{"zai"}, {"mistral"}],
-    model=[{"m2"}],
-    processed_in=[{"CN"}, {"US", "CN"}],
-    operated_under=[{"CN"}],
-    origin=[{"CN"}],
-)
+# --- rules ------------------------------------------------------------------------------------------------------------------
+
+PERMITTED_WHEN = {"tenant": [{"a"}, {"a", "b"}], "region": [set(EEA), {"DE", "US"}, {"CN"}], "data_class": DOWNWARDS[:3]}
+APPLIES_WHEN = {
+    "tenant": [{"a"}, {"b"}],
+    "region": [set(EEA), {"US"}, {"CN"}],
+    "data_class": UPWARDS,
+    "categories": SOME_CATEGORIES,
+    "asked": [{"auto"}, {"m1"}],
+}
+MEETS = {
+    "provider": [{"mistral", "ours"}, {"ours"}],
+    "processed_in": WANTED,
+    "operated_under": WANTED,
+    "origin": [{"FR"}, {"FR", "CN"}],
+    "assurances": [{"dpa"}, {"dpa", "dpf"}],
+    "abilities": [{"tools"}],
+    "context": [1_000, 5_000],
+}
+HITS = {
+    "provider": [{"zai"}, {"mistral"}],
+    "model": [{"m2"}],
+    "processed_in": [{"CN"}, {"US", "CN"}],
+    "operated_under": [{"CN"}, {"US"}],
+    "origin": [{"CN"}],
+}
 
 
-def rules(effect: str, when: st.SearchStrategy[World], says: st.SearchStrategy[list[World]]) -> st.SearchStrategy[World]:
-    """Rules of one effect; their ids come later."""
-    return st.fixed_dictionaries({"effect": st.just(effect), "when": when, "says": says})
+def permit(choose: Choose) -> World:
+    """A permit; its id comes later."""
+    when = entries(choose, 1, 2, PERMITTED_WHEN)
+    return {"effect": "permit", "when": when, "says": [entries(choose, 0, 1, MEETS) for _ in range(choose([1, 1, 2]))]}
 
 
-PERMITS = rules("permit", PERMITTED_WHEN, st.lists(MEETS | st.just({}), min_size=1, max_size=2))
-RESTRICTIONS = rules("require", APPLIES_WHEN, st.lists(MEETS, min_size=1, max_size=2)) | rules(
-    "forbid", APPLIES_WHEN, st.lists(HITS, min_size=1, max_size=2)
-)
-PREFERENCES = st.fixed_dictionaries(
-    {"when": dicts(0, 1, language=[{"zh"}, {"en"}], task=[{"coding"}], categories=SOME_CATEGORIES)}
-).flatmap(
-    lambda base: st.one_of(
-        st.fixed_dictionaries({"prefer": st.lists(MEETS, min_size=1, max_size=1)}),
-        st.fixed_dictionaries({"rank": dicts(1, 3, **{"cost": [1.0], "latency": [0.3, 1.0], "score.coding": [1.0, 0.5]})}),
-    ).map(lambda says: base | says)
-)
+def restriction(choose: Choose) -> World:
+    """A require or a forbid; its id comes later."""
+    when = entries(choose, 0, 2, APPLIES_WHEN)
+    if choose([True, False]):
+        return {"effect": "require", "when": when, "says": [entries(choose, 1, 2, MEETS) for _ in range(choose([1, 2]))]}
+    return {"effect": "forbid", "when": when, "says": [entries(choose, 1, 1, HITS) for _ in range(choose([1, 2]))]}
+
+
+def preference(choose: Choose) -> World:
+    """A preference; its id comes later."""
+    when = entries(choose, 0, 1, {"language": [{"zh"}, {"en"}], "task": [{"coding"}], "categories": SOME_CATEGORIES})
+    if choose([True, False]):
+        return {"when": when, "prefer": [entries(choose, 1, 1, MEETS)]}
+    return {"when": when, "rank": entries(choose, 1, 3, {"cost": [1.0], "latency": [0.3, 1.0], "score.coding": [1.0, 0.5]})}
 
 
 def named(prefix: str, found: list[World]) -> list[World]:
@@ -133,59 +136,90 @@ def named(prefix: str, found: list[World]) -> list[World]:
     return [one | {"id": f"{prefix}{number}"} for number, one in enumerate(found)]
 
 
-@st.composite
-def worlds(draw: st.DrawFn) -> World:
-    """A world: three in four permit everything to begin with."""
-    permits = draw(st.lists(PERMITS, min_size=0, max_size=2))
-    everything = [PERMIT_ALL] if draw(mostly(True, False, times=3)) else []
+def some(choose: Choose, make: Make, most: int) -> list[Any]:
+    """Up to `most` of what `make` makes."""
+    return [make(choose) for _ in range(choose(range(most + 1)))]
+
+
+def world(choose: Choose) -> World:
+    """A world: two in three permit everything to begin with."""
+    everything = [PERMIT_ALL] if choose([True, True, False]) else []
+    permits = [permit(choose) for _ in range(choose([1, 2, 3]))]
     return {
-        "places": draw(places()),
-        "rules": everything + named("p", permits) + named("r", draw(st.lists(RESTRICTIONS, min_size=0, max_size=3))),
-        "gateway": draw(keepers(3)),
-        "stores": {"cache": draw(keepers(1))},
-        "sinks": {"ledger": draw(keepers(3))} if draw(st.booleans()) else {},
-        "preferences": named("order", draw(st.lists(PREFERENCES, min_size=0, max_size=2))),
+        "places": [deployment(choose, *served) for served in several(choose, SERVED, 3, 5)],
+        "rules": everything + named("p", permits) + named("r", [restriction(choose) for _ in range(choose([0, 1, 1, 2, 3]))]),
+        "gateway": holder(choose, 5),
+        "stores": {"cache": holder(choose, 1)},
+        "sinks": {"ledger": holder(choose, 3)} if choose([True, False]) else {},
+        "preferences": named("order", some(choose, preference, 2)),
         "aliases": {"auto": {"m1", "m2"}, "old-*": {"m1"}},
-        "limit": draw(mostly(None, 0.01, times=2)),
-        "attempts_max": draw(some([1, 2, 2, 4])),
+        "limit": choose(mostly(None, 0.01, times=2)),
+        "attempts_max": choose([1, 2, 4, 4]),
     }
 
 
-FACT_VALUES: World = {
-    "tenant": [{"a"}, {"b"}, {"a", "b"}],
-    "region": [{"DE"}, {"DE"}, *REGIONS],
-    "data_class": [*({word} for word in DATA_CLASSES), set(DATA_CLASSES), {"personal", "special"}],
-    "categories": [set(), set(), *SOME_CATEGORIES],
-    "asked": [{"auto"}, {"auto"}, {"auto"}, {"m1"}, {"m2"}, {"old-*"}, {"m1", "auto"}],
-    "language": [{"en"}, {"zh"}, {"en", "zh"}],
-    "task": [{"coding"}, {"other"}, {"coding", "other"}],
+# --- requests ---------------------------------------------------------------------------------------------------------------
+
+HARD: dict[str, Sequence[Any]] = {
+    "tenant": [{"a"}, {"a"}, {"b"}, {"a", "b"}],
+    "region": [{"DE"}] * 4 + [{"US"}, {"CN"}, {"DE", "US"}, {"DE", "US", "CN"}],
+    "data_class": [*({word} for word in DATA_CLASSES), {"public"}, {"internal"}, set(DATA_CLASSES), {"personal", "special"}],
+    "categories": [set(), set(), set(), *SOME_CATEGORIES],
+    "asked": [{"auto"}] * 5 + [{"m1"}, {"m2"}, {"old-*"}, {"m1", "auto"}],
 }
-FACTS_DRAWN = st.fixed_dictionaries({name: some(values) for name, values in FACT_VALUES.items()}).map(lambda found: FACTS | found)
+SOFT: dict[str, Sequence[Any]] = {"language": [{"en"}, {"zh"}, {"en", "zh"}], "task": [{"coding"}, {"other"}, {"coding", "other"}]}
+NEEDS: dict[str, Sequence[Any]] = {
+    "api": mostly("chat", "embeddings", times=12),
+    "abilities": mostly(set(), {"tools"}, {"vision"}, times=3),
+    "tools": mostly(set(), {"function"}, times=3),
+    "prompt_tokens": mostly(100, 900, 5_000, times=3),
+    "output_tokens": mostly(None, 50, 4_000, times=2),
+    "remote_content": mostly(False, True, times=9),
+}
+IDS = [f"{endpoint}/{model}" for endpoint, model in SERVED]
+BLOCKED = [frozenset(few) for few in ((), IDS[:1], IDS[1:3], IDS[3:], IDS)]
 
-NEEDS = st.fixed_dictionaries(
-    {
-        "api": mostly("chat", "embeddings", times=12),
-        "abilities": mostly(set(), {"tools"}, {"vision"}, times=2),
-        "tools": mostly(set(), {"function"}, times=3),
-        "prompt_tokens": mostly(100, 900, 5_000, times=2),
-        "output_tokens": mostly(None, 50, 4_000, times=2),
-        "remote_content": mostly(False, True, times=9),
+
+def facts(choose: Choose) -> World:
+    """A request's facts."""
+    return FACTS | {name: choose(values) for name, values in (HARD | SOFT).items()}
+
+
+def needs(choose: Choose) -> World:
+    """What a request needs."""
+    return {name: choose(values) for name, values in NEEDS.items()}
+
+
+def case(choose: Choose) -> World:
+    """A world, a request, and a moment."""
+    return {
+        "world": world(choose),
+        "facts": facts(choose),
+        "needs": needs(choose),
+        "blocked": choose(BLOCKED),
+        "latency_ms": {name: choose([50, 100, 400]) for name in several(choose, IDS, 0, 3)},
+        "draw": choose(range(6)),
     }
-)
-BLOCKED = some([frozenset(f"{e}/{m}" for e, m in few) for few in ((), SERVED[:1], SERVED[1:3], SERVED[3:], SERVED)])
-LATENCIES = st.dictionaries(some([f"{e}/{m}" for e, m in SERVED]), some([50, 100, 400]), max_size=3)
-CASES = st.fixed_dictionaries(
-    {
-        "world": worlds(),
-        "facts": FACTS_DRAWN,
-        "needs": NEEDS,
-        "blocked": BLOCKED,
-        "latency_ms": LATENCIES,
-        "draw": st.integers(0, 5),
-    }
-)
 
 
-def with_(**more: st.SearchStrategy[Any]) -> st.SearchStrategy[World]:
+def with_(**more: Make) -> Make:
     """Cases that carry something more."""
-    return st.tuples(CASES, st.fixed_dictionaries(more)).map(lambda pair: pair[0] | pair[1])
+    return lambda choose: case(choose) | {name: make(choose) for name, make in more.items()}
+
+
+def one(values: Sequence[Any]) -> Make:
+    """One of `values`."""
+    return lambda choose: choose(values)
+
+
+@st.composite
+def drawn(draw: st.DrawFn, make: Make) -> World:
+    """Cases as Hypothesis draws them: the first of each list is the simplest."""
+    made: World = make(lambda values: draw(st.sampled_from(values)))
+    return made
+
+
+def thrown(make: Make, seed: int) -> World:
+    """The case that the dice of `seed` make."""
+    made: World = make(random.Random(seed).choice)
+    return made

@@ -472,8 +472,9 @@ def test_a_client_that_hangs_up_before_or_after_leaves_nothing_behind() -> None:
                     caller.send(data)
                     leave(caller, how)
                     await caller.rest()
-            while gateway.server.connections:
-                await asyncio.sleep(0)
+            gateway.server.drain()
+            async with asyncio.timeout(5.0):
+                await gateway.running
 
     run(main)
 

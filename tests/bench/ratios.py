@@ -1,6 +1,6 @@
 """`make bench`: what the gateway costs, as ratios to the floor (floor.py), in one run on one machine.
 
-usage: gateway.py [--seconds N] [--rounds N] [--json]
+usage: ratios.py [--seconds N] [--rounds N] [--json]
 Each runs alone on processor 0, load and upstream on processor 1, in turn: floor, gateway, floor, gateway, … The figure is the CPU
 time (user and system) of the workers' process group, which a noisy neighbour disturbs less than wall time; a ratio is the median
 over the rounds. The gateway serves 50 deployments under 100 rules (world.py), with facts that differ in each request, keys, a
@@ -86,7 +86,10 @@ def start(command: list[str], port: int, key: str, model: str, headers: str, fol
     """Start a server on processor 0 and wait for its first answer; returns it and the seconds that took."""
     began = time.monotonic()
     with (folder / f"{port}.log").open("ab") as log:
-        process = subprocess.Popen(["taskset", "-c", "0", *command], start_new_session=True, stdout=log, stderr=log, cwd=HERE)
+        environment = {**os.environ, "BENCH_API_KEY": "not-a-secret"}
+        process = subprocess.Popen(
+            ["taskset", "-c", "0", *command], start_new_session=True, stdout=log, stderr=log, cwd=HERE.parent.parent, env=environment
+        )
     running = Running(process, port, key, model, headers, began)
     body = json.dumps({"model": model, "messages": [{"role": "user", "content": "hi"}]}).encode()
     known = {"content-type": "application/json", "authorization": f"Bearer {key}"}
@@ -142,7 +145,7 @@ def main() -> int:
 def measure(folder: pathlib.Path, seconds: float, rounds: int) -> dict[str, object]:
     """All rounds of all cells. CPU in µs, memory in MB, ready in seconds."""
     floor = [sys.executable, "-m", "uvicorn", "--port", str(FLOOR_PORT), "--no-access-log", "--log-level", "warning"]
-    floor += ["--loop", "uvloop", "--http", "httptools", "floor:app"]
+    floor += ["--loop", "uvloop", "--http", "httptools", "--app-dir", str(HERE), "floor:app"]
     gateway = [sys.executable, "-m", "gateway", "serve", "--policies", str(folder / "policies"), "--port", str(GATEWAY_PORT)]
     gateway += ["--ops-port", "9181", "--state", str(folder / "state")]
     cells: dict[str, dict[str, list[float]]] = {cell[0]: {"floor": [], "gateway": [], "p50": [], "p99": []} for cell in CELLS}

@@ -138,13 +138,13 @@ class Supervisor:
         self._keeping = [loop.create_task(self._keep(number)) for number in range(self.settings.workers)]
         await self.until_ready()
         # from here on clients are served: what follows takes a second to import, and none of theirs
-        control = self._control()
+        control, control_ports = self._control()
         settings = self.settings
         self.log(
             "serving",
             port=self.port,
-            ops_port=settings.ops_port,
-            admin_port=settings.admin_port if settings.admin_token else None,
+            ops_port=control_ports[0],
+            admin_port=control_ports[1] if len(control_ports) > 1 else None,
             workers=settings.workers,
             policy=settings.snapshot.policy.hash[:12],
             access=settings.snapshot.access.hash[:12],
@@ -236,7 +236,8 @@ class Supervisor:
 
     # --- the control plane --------------------------------------------------------------------------------------------
 
-    def _control(self) -> "list[uvicorn.Server]":
+    def _control(self) -> "tuple[list[uvicorn.Server], list[int]]":
+        """Start the ops server, and the admin one if there is a token; returns them and the ports they listen on."""
         from gateway.control.admin import admin_app
         from gateway.control.ops import ops_app
         from gateway.control.serving import serving
@@ -250,7 +251,7 @@ class Supervisor:
             servers.append((serving(app), bind("127.0.0.1", settings.admin_port)))
         for server, listener in servers:
             self._start(server.serve(sockets=[listener]))
-        return [server for server, _ in servers]
+        return [server for server, _ in servers], [int(listener.getsockname()[1]) for _, listener in servers]
 
 
 def make_ledger(state: Path) -> None:

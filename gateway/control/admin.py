@@ -42,9 +42,12 @@ def admin_app(fleet: Fleet, snapshot: Snapshot, token: str, decide: Decide | Non
         origin = request.headers.get("origin")
         if host not in LOOPBACK or (origin is not None and urlsplit(origin).netloc != request.headers.get("host")):
             return _error(403, "wrong_host", "the admin API is for this machine: the Host or Origin header names another")
-        shown = request.headers.get("authorization", "").removeprefix("Bearer ").strip()
-        if request.url.path not in OPEN and not hmac.compare_digest(shown.encode(), token.encode()):
+        scheme, _, shown = request.headers.get("authorization", "").partition(" ")
+        known = hmac.compare_digest(shown.strip().encode(), token.encode()) and scheme.lower() == "bearer"
+        if request.url.path not in OPEN and not known:
             return _error(401, "invalid_admin_token", "send `authorization: Bearer` and the admin token")
+        if "transfer-encoding" in request.headers:  # its length can't be known before it is read
+            return _error(411, "length_required", "send the body with a content-length")
         if int(request.headers.get("content-length") or 0) > BODY_BYTES_MAX:
             return _error(413, "body_too_large", f"the body is over the limit of {BODY_BYTES_MAX} bytes")
         return await call_next(request)

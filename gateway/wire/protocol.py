@@ -74,7 +74,7 @@ class DataPlane(asyncio.Protocol):
         self._url = b""
         self._headers: list[tuple[str, str]] = []
         self._head_bytes = 0  # of its lines, as far as they are complete
-        self._barren_bytes = 0  # read since its head began or its body last grew: lines without end, trailers, chunk extensions
+        self._barren_bytes = 0  # read since anything of it was complete: lines without end, trailers, chunk extensions
         self._body: list[bytes] = []
         self._body_bytes = 0
         self._expects = False
@@ -152,17 +152,15 @@ class DataPlane(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         before = self._reading
+        self._barren_bytes += len(data)
         if before is Reading.DEAF:
-            self._barren_bytes += len(data)
             if self._barren_bytes > LINGER_BYTES_MAX:
                 self.transport.abort()
             return
-        self._barren_bytes += len(data)
         self._feed(data)
-        if self._reading is before:
-            if self._barren_bytes > self.bounds.header_bytes_max:
-                self._refuse(self._too_long())
-        elif self._task is None:
+        if self._barren_bytes > self.bounds.header_bytes_max:
+            self._refuse(self._too_long())
+        if self._reading is not before and self._task is None:
             self._set_deadline()
 
     def _feed(self, data: bytes) -> None:
@@ -191,7 +189,7 @@ class DataPlane(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         self._reading = Reading.HEAD
-        self._url, self._headers, self._head_bytes, self._barren_bytes = b"", [], 0, 0
+        self._url, self._headers, self._head_bytes = b"", [], 0
         self._body, self._body_bytes, self._expects = [], 0, False
 
     def on_url(self, url: bytes) -> None:
@@ -226,6 +224,7 @@ class DataPlane(asyncio.Protocol):
             raise self._too_long()
         if not self.parser.should_upgrade():
             self._reading = Reading.BODY
+            self._barren_bytes = 0
             self._expects = self._expects and self.parser.get_http_version() == "1.1"
             self._invite()
 

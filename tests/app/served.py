@@ -144,7 +144,9 @@ tenants:
 class Gateway:
     """`gateway serve` as a process of its own."""
 
-    def __init__(self, folder: Path, upstream_port: int, *more: str, port: int | None = None, limits: str = "{attempts_max: 4}") -> None:
+    def __init__(
+        self, folder: Path, upstream_port: int, *more: str, port: int | None = None, limits: str = "{attempts_max: 4}"
+    ) -> None:
         self.policies, self.state = folder / "policies", folder / "state"
         if not self.policies.exists():
             write_policies(self.policies, upstream_port, limits)

@@ -20,8 +20,9 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
 
 
 @pytest.mark.parametrize("path", ["/admin/v1/decide", "/admin/v1/endpoints", "/admin/v1/nothing"])
-@pytest.mark.parametrize("shown", [{}, {"authorization": "Bearer wrong"}, {"authorization": "Bearer "}, {"authorization": "an admin's token"}])
-def test_whoever_shows_no_token_is_told_nothing(gateway: Gateway, path: str, shown: dict[str, str]) -> None:
+@pytest.mark.parametrize("authorization", [None, "Bearer wrong", "Bearer ", "an admin's token", "Basic an admin's token"])
+def test_whoever_shows_no_token_is_told_nothing(gateway: Gateway, path: str, authorization: str | None) -> None:
+    shown = {} if authorization is None else {"authorization": authorization}
     status, body = gateway.admin("POST" if path.endswith("decide") else "GET", path, {"tenant": "office", "asked": "m"}, **shown)
     assert status == 401 and body["error"]["code"] == "invalid_admin_token"
     assert "office" not in json.dumps(body)
@@ -53,7 +54,10 @@ def test_endpoints_are_shown_with_labels_and_live_state(gateway: Gateway) -> Non
     assert found["deployment"] == "here/m" and found["processed_in"]["countries"] == ["DE"] and found["enabled"] is True
 
 
-@pytest.mark.parametrize("question", [{"tenant": "office", "asked": "m"}, {"tenant": "office", "asked": "m", "region": "DE"}, WHOLE])
+FACTS = {"tenant": "office", "asked": "m"}
+
+
+@pytest.mark.parametrize("question", [FACTS, FACTS | {"region": "DE"}, WHOLE])
 def test_decide_explains(gateway: Gateway, question: dict[str, Any]) -> None:
     status, body = gateway.admin("POST", "/admin/v1/decide", question, **TOKEN)
     assert status == 200, body
@@ -95,19 +99,11 @@ def test_a_body_of_an_odd_length_is_an_answer_and_no_crash(gateway: Gateway, len
         assert raw.recv(64).split()[1] in (b"400", b"413")
 
 
-def test_a_body_without_a_length_has_the_same_limit(gateway: Gateway) -> None:
-    """Chunks of more than 20 MB: the connection ends with an answer, or before."""
-    chunk = b"%x\r\n%b\r\n" % (1 << 20, b" " * (1 << 20))
+def test_a_body_without_a_length_is_not_read(gateway: Gateway) -> None:
     with socket.create_connection(("127.0.0.1", gateway.admin_port), 30) as raw:
         head = f"POST /admin/v1/decide HTTP/1.1\r\nhost: 127.0.0.1\r\nauthorization: {TOKEN['authorization']}\r\n"
         raw.sendall(f"{head}content-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n".encode())
-        try:
-            for _ in range(40):
-                raw.sendall(chunk)
-            raw.sendall(b"0\r\n\r\n")
-        except OSError:
-            return
-        assert raw.recv(64).split()[1] == b"413"
+        assert raw.recv(64).split()[1] == b"411"
 
 
 def test_documentation_is_on_the_admin_port_only(gateway: Gateway) -> None:

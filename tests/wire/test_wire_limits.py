@@ -94,8 +94,6 @@ def test_headers_over_the_limit_are_431(head: bytes) -> None:
                 for at in range(0, len(head), piece):
                     caller.send(head[at : at + piece])
                     await asyncio.sleep(0)
-                if not head.endswith(b"\r\n\r\n"):
-                    caller.send(b"y" * 20_000)  # what is not yet a line is counted by what was read
                 assert (await caller.reply()).told == (431, "headers_too_large")
                 await caller.closed()
 

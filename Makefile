@@ -30,7 +30,7 @@ $(VENV)/.demo: locks/demo.txt locks/engine.txt pyproject.toml
 	@test -f $(VENV)/.dev || scripts/setup $(PYTHON) $(VENV) locks/demo.txt
 	@touch $@
 
-$(VENV)/.dev: locks/dev.txt locks/engine.txt pyproject.toml
+$(VENV)/.dev: locks/dev.txt locks/engine.txt pyproject.toml tests/node/package-lock.json
 	@scripts/setup $(PYTHON) $(VENV) locks/dev.txt
 	@touch $@
 

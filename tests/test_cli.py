@@ -54,7 +54,7 @@ def test_explain_takes_a_whole_request(tmp_path: Path, capsys: pytest.CaptureFix
     assert main(["policy", "explain", "--policies", POLICIES, "--request", str(path), "--json"]) == 0
     text = capsys.readouterr().out
     assert "请写一封信" not in text
-    facts = {fact["fact"]: fact["values"] for fact in json.loads(text)["facts"]}
+    facts = {fact["name"]: fact["values"] for fact in json.loads(text)["facts"]}
     assert facts["data_class"] == ["internal"] and facts["language"] == ["zh"]
 
 

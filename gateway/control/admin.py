@@ -62,7 +62,7 @@ def admin_app(fleet: Fleet, snapshot: Snapshot, token: str, decide: Decide | Non
 
     @app.post("/admin/v1/decide")
     def decide_(question: dict[str, Any]) -> Mapping[str, Any]:
-        """Where a request would go, and why nowhere else: `{tenant, asked, region, …}`, or `{key, headers, body}` of a whole one."""
+        """Where a request would go, and why nowhere else: `{tenant, asked, region, …}`, or a whole one: `{key, headers, body}`."""
         if decide is None:
             raise Problem(501, "not_available", "this gateway was started without it")
         return decide(question)

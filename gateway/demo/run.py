@@ -27,6 +27,7 @@ from gateway.ledger.reading import Tail
 from gateway.question import answer
 from gateway.simulators.engine import EngineError
 
+SHOWN: Final = "letters"  # the key of the lines to try: it may use most models, and declare something
 POLL_S: Final = 0.1  # how often the ledger is looked at for new lines
 STEP_S_MAX: Final = 60.0  # a small model on a busy machine takes a few seconds
 
@@ -110,7 +111,7 @@ def _introduce(snapshot: Snapshot, supervisor: Supervisor) -> None:
     print(f"Residency Gateway on {base}: every provider is simulated, and `smollm2-135m` is a real model on this machine.\n")
     for key in keys:
         print(f"  {key.tenant + '/' + key.id:20} {demo_key(key.id)}")
-    shown = demo_key(keys[-1].id if not any(key.id == "notebook" for key in keys) else "notebook")
+    shown = demo_key(next((key.id for key in keys if key.id == SHOWN), keys[-1].id))
     print(f"""
 Try, in another terminal:
 

@@ -29,6 +29,7 @@ from gateway.core.fit import tokens_needed
 from gateway.core.live import Blocked
 from gateway.core.masks import bits
 from gateway.core.memo import Memo
+from gateway.core.order import Route
 from gateway.core.pricing import usd
 from gateway.core.rank import output_expected
 from gateway.core.settlement import excluded_words
@@ -58,7 +59,7 @@ class Shorthand:
         self._limit = None if limit is None else float(limit)
         self._facts: Memo[tuple[frozenset[str], ...], bytes] = Memo()
         self._needs: Memo[object, bytes] = Memo()
-        self._routes: Memo[tuple[int, ...], bytes] = Memo()
+        self._routes: Memo[int, tuple[tuple[Route, ...], bytes]] = Memo()
         self._excluded: Memo[object, tuple[object, bytes]] = Memo()
         self._latencies: Memo[int, bytes] = Memo()
         self._latencies_of: Mapping[str, int] | None = None
@@ -134,11 +135,12 @@ class Shorthand:
         return found
 
     def _routes_of(self, decision: Decision) -> bytes:
-        key = tuple([route.index for route in decision.routes])
-        found = self._routes.get(key)
+        """Looked up by identity: an order of routes is one tuple for as long as it is remembered. Held, so that its id stays its own."""
+        routes = decision.routes
+        found = self._routes.get(id(routes))
         if found is None:
-            found = self._routes.keep(key, orjson.dumps([route.deployment.id for route in decision.routes]))
-        return found
+            found = self._routes.keep(id(routes), (routes, orjson.dumps([route.deployment.id for route in routes])))
+        return found[1]
 
     def _excluded_by(self, decision: Decision) -> bytes:
         """`permits` and `excluded`. Two decisions of one view with the same key have the same reasons, in words, for everything.

@@ -17,7 +17,8 @@ from gateway.core.policy import Deployment
 from gateway.state.breaker import GOOD, NEUTRAL, WELL, Breaker, Event, News, Phase
 
 SMOOTHING: Final = 0.2  # weight of the newest latency: about the last ten requests count
-STEP: Final = 1.2  # a latency is published again once it has moved by this factor: ranks are remembered in between
+STEP: Final = 1.2  # latencies are published again once one has moved by this factor
+PUBLISH_S: Final = 1.0  # and not more often than this: ranks are remembered in between, and making them anew was 25 µs of a request
 UNOPENED_S: Final = 1.0  # where nobody tells us of openings: how long a probe that `read` let through may stay unheard of
 
 NOTHING: Final[Mapping[str, Blocked]] = ALL_WELL.blocked
@@ -59,6 +60,7 @@ class LocalLive:
         self._probes: dict[str, Attempt | None] = {}  # place -> the attempt on trial; None: whichever it will be
         self._smooth_ms: dict[str, float] = {}
         self._published_ms: dict[str, int] = {}
+        self._published = -inf  # when that was
         self._state = ALL_WELL
         self._next = inf  # when time changes something
         self._half_open = False
@@ -92,7 +94,7 @@ class LocalLive:
             self._pass(now)
         if outcome.ended is Ended.SERVED and not self._places:  # nearly always
             if first_content_s is not None:
-                self._time(deployment.id, first_content_s)
+                self._time(deployment.id, first_content_s, now)
             return
         news = news_of(outcome)
         endpoint, own = (news, NEUTRAL) if outcome.scope is Scope.ENDPOINT else (NEUTRAL, news)
@@ -100,7 +102,7 @@ class LocalLive:
             endpoint = own = GOOD
         changed = self._hear(deployment.endpoint.id, endpoint, attempt, now) | self._hear(deployment.id, own, attempt, now)
         if first_content_s is not None:
-            self._time(deployment.id, first_content_s)
+            self._time(deployment.id, first_content_s, now)
         if changed or learned:
             self._publish()
 
@@ -178,17 +180,19 @@ class LocalLive:
                     found[deployment] = breaker.blocked
         return found
 
-    def _time(self, deployment: str, first_content_s: float) -> None:
-        """Smooth a latency, and publish it once it has moved by a step."""
+    def _time(self, deployment: str, first_content_s: float, now: float) -> None:
+        """Smooth a latency, and publish all of them once one has moved by a step. A deployment's first is published at once."""
         newest_ms = first_content_s * 1e3
         before_ms = self._smooth_ms.get(deployment)
         smooth_ms = newest_ms if before_ms is None else before_ms + SMOOTHING * (newest_ms - before_ms)
         self._smooth_ms[deployment] = smooth_ms
         published_ms = self._published_ms.get(deployment)
-        if published_ms is not None and published_ms / STEP < max(smooth_ms, 1.0) < published_ms * STEP:
-            return
-        self._published_ms[deployment] = max(1, round(smooth_ms))
-        self._state = LiveState(self._state.blocked, MappingProxyType(dict(self._published_ms)))
+        if published_ms is not None:
+            if now < self._published + PUBLISH_S or published_ms / STEP < max(smooth_ms, 1.0) < published_ms * STEP:
+                return
+            self._published = now
+        self._published_ms = {name: max(1, round(ms)) for name, ms in self._smooth_ms.items()}
+        self._state = LiveState(self._state.blocked, MappingProxyType(self._published_ms))
 
     # --- for people -----------------------------------------------------------------------------------------------------------
 

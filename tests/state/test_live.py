@@ -200,9 +200,16 @@ def test_latencies_are_published_in_steps() -> None:
         state.report(attempt(), SERVED, NOW, 0.55)
     assert state.read(NOW) is first
     for _ in range(50):
-        state.report(attempt(), SERVED, NOW, 1.0)
-    assert 850 < state.read(NOW).latency_ms["one/alpha"] < 1_010
-    assert state.read(NOW).blocked is first.blocked
+        state.report(attempt(), SERVED, NOW + 1, 1.0)
+    second = state.read(NOW + 1)
+    assert 500 < second.latency_ms["one/alpha"] < 850
+    state.report(attempt(), SERVED, NOW + 1.9, 1.0)
+    assert state.read(NOW + 1.9) is second  # not more than once a second, unless a deployment is new
+    state.report(attempt(DEPLOYMENTS["two/alpha"]), SERVED, NOW + 1.95, 0.2)
+    assert state.read(NOW + 1.95).latency_ms["two/alpha"] == 200
+    state.report(attempt(), SERVED, NOW + 2, 1.2)
+    assert 850 < state.read(NOW + 2).latency_ms["one/alpha"] < 1_100
+    assert second.blocked is first.blocked
 
 
 COURSE = st.lists(

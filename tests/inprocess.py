@@ -1,0 +1,112 @@
+"""A whole gateway within a test: the clients' side, the pipeline and the providers' side, on real sockets, against simulators.
+
+    async with in_process({"one": "mistral"}) as gateway:
+        client = openai.AsyncOpenAI(base_url=gateway.base_url, api_key=gateway.key("ward"))
+        ...
+        entry, = await gateway.simulators["one"].received(1)
+
+The policy is `small_world`'s. What an exchange left behind is in `gateway.ledger`.
+"""
+
+import asyncio
+import itertools
+import socket
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import uvloop
+from fake_ports import FakeLedger, FakeMeter
+from small_world import Place, key_text, snapshot
+
+from gateway.clock import SystemClock
+from gateway.core.bounds import Bounds
+from gateway.pipeline import World
+from gateway.simulators import Simulator
+from gateway.state.live import LocalLive
+from gateway.state.watching import Watched
+from gateway.upstream.address import address_of
+from gateway.upstream.http import Transport
+from gateway.upstream.upstreams import Upstreams
+from gateway.wire.plane import Plane
+from gateway.wire.server import Server
+
+PATIENCE_S = 30.0  # a test that takes longer hangs
+DIALECTS = {"one": "mistral", "two": "zai", "three": "vllm", "far": "openai"}
+
+
+@dataclass
+class InProcess:
+    """A running gateway, and the simulators behind it, by endpoint."""
+
+    port: int
+    plane: Plane
+    server: Server
+    transport: Transport
+    live: LocalLive
+    ledger: FakeLedger
+    meter: FakeMeter
+    simulators: dict[str, Simulator]
+
+    @property
+    def base_url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/v1"
+
+    def key(self, name: str) -> str:
+        """The text of a key of `small_world`."""
+        return key_text(name)
+
+
+def run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Run a test on a loop of its own; whatever reaches the loop's exception handler fails it."""
+    reported: list[dict[str, Any]] = []
+
+    async def limited() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context))
+        async with asyncio.timeout(PATIENCE_S):
+            await main()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(limited())
+    assert not reported, reported
+
+
+@asynccontextmanager
+async def in_process(
+    dialects: Mapping[str, str] | None = None, scripts: Mapping[str, Sequence[Any]] | None = None, bounds: Bounds | None = None
+) -> AsyncIterator[InProcess]:
+    """Simulators of these dialects (by endpoint, besides DIALECTS) with these fault scripts, and a gateway before them."""
+    bounds = bounds or Bounds()
+    loop = asyncio.get_running_loop()
+    async with AsyncExitStack() as stack:
+        simulators, places = {}, {}
+        for endpoint, dialect in {**DIALECTS, **(dialects or {})}.items():
+            simulator = Simulator(dialect, script=list((scripts or {}).get(endpoint, ())), name=endpoint)
+            simulators[endpoint] = await stack.enter_async_context(simulator)
+            places[endpoint] = Place(simulator.port, dialect, simulator.dialect.prefixes[0])
+        policy = snapshot(places, bounds)
+        deployments = policy.policy.deployments
+        clock = SystemClock()
+        transport = Transport(loop, bounds)
+        stack.push_async_callback(transport.close)
+        addresses = {deployment.endpoint.id: address_of(deployment.endpoint, None) for deployment in deployments}
+        live = LocalLive(bounds, deployments)
+        upstreams = Upstreams(transport, addresses, dict.fromkeys(addresses), bounds, clock, loop)
+        ledger, meter, counter = FakeLedger(), FakeMeter(), itertools.count()
+        defects: list[BaseException] = []
+        world = World(clock, Watched(upstreams, live, clock), ledger, live, meter, bounds, lambda: next(counter), defects.append)
+        plane = Plane(world, policy, demo=False)
+        listener = socket.create_server(("127.0.0.1", 0))
+        server = Server(plane, listener, tick_s=0.01)
+        running = loop.create_task(server.run())
+        try:
+            yield InProcess(listener.getsockname()[1], plane, server, transport, live, ledger, meter, simulators)
+        finally:
+            running.cancel()
+            await asyncio.wait([running])
+            listener.close()
+        assert not defects, defects
+        assert len(ledger.settlements) == meter.count
+        await transport.close()
+        assert transport.stats.open == 0

@@ -211,7 +211,7 @@ def _fact(fact: str, node: Node, scope: Scope | None, known: Known, problems: Pr
     always = _values(fact, field(node, "always"), known, problems) or frozenset()
     spec = FactSpec(within, default, always, text(field(node, "source")))
     if within is not None and default is not None and not default <= within:
-        _tell(node, "default", default - within, "a default that lies in `within`", problems)
+        _tell(node, "default", default - within, "outside `within`, where a default has to lie", problems)
     if scope is not None:
         _check_narrower(fact, node, spec, scope, problems)
     return spec

@@ -1,5 +1,6 @@
 """Addresses of endpoints: what may be written as `base_url`, `resolves_to`, `api_key`, and what an address already says."""
 
+import re
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Final
@@ -51,7 +52,8 @@ class Address:
 
 def compile_address(url: At, problems: Problems) -> Address | None:
     """The address that `url` writes, or None once a problem says what is wrong with it."""
-    found = show(url.word)
+    # before an `@` stands a password, and after a `?` often a key: neither is quoted
+    found = "an address with `@`" if "@" in url.word else show(re.split(r"[?#]", url.word)[0])
     try:
         parts = urlsplit(url.word)
         port = parts.port

@@ -105,7 +105,11 @@ def kind(node: Node) -> str:
         case Mapping():
             return "a map"
         case Scalar():
-            return "nothing" if node.is_null else show(node.text)
+            if node.is_null:
+                return "nothing"
+            # whoever wrote "1.40" looks at a number and sees nothing wrong with it
+            quoted = not node.plain and (NUMBER.fullmatch(node.text) or node.text in ("true", "false"))
+            return f"{show(node.text)} in quotes" if quoted else show(node.text)
 
 
 def read_file(path: Path, name: str, problems: Problems) -> Node | None:

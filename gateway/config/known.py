@@ -65,7 +65,8 @@ class Known:
             return True
         if problems.told_of(at.mark):
             return False
-        wanted = f"not {WHAT[kind]}; known: {listed(known)}"
+        examples = "such as `en`" if kind == "language" else f"known: {listed(known)}"
+        wanted = f"not {WHAT[kind]}; {examples}"
         if kind in ADDED_BY:
             wanted += f"; `{ADDED_BY[kind]}:` defines more"
         problems.add(at.mark, show(at.word), wanted, nearest(at.word, known))

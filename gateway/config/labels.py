@@ -60,7 +60,7 @@ def compile_places(node: Node, known: Known, problems: Problems) -> Places:
     verified, until = day(node.get("verified")), day(node.get("until"))
     if verified is not None and until is not None and until < verified:
         stale = node.get("until")
-        problems.add(stale.mark if stale else node.mark, show(until.isoformat()), "a day after `verified`")
+        problems.add(stale.mark if stale else node.mark, show(until.isoformat()), "wanted a day after `verified`")
     return Places(
         _countries(words(node.get("countries")), known, problems),
         source=text(node.get("source")),

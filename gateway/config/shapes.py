@@ -258,7 +258,7 @@ class MapOf:
 
     @property
     def wanted(self) -> str:
-        return f"a map from {self.key.what} to what is said of it"
+        return f"a map, each of whose keys is {self.key.wanted}"
 
 
 @dataclass(frozen=True, slots=True)

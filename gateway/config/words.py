@@ -31,6 +31,6 @@ def listed(words: Iterable[str]) -> str:
     """Some of `words`, sorted, in one line: `chat`, `embeddings` and 3 more."""
     known = sorted(words)
     if not known:
-        return "none is defined"
+        return "none"
     shown = ", ".join(f"`{word}`" for word in known[:LISTED_MAX])
     return f"{shown} and {len(known) - LISTED_MAX} more" if len(known) > LISTED_MAX else shown

@@ -5,8 +5,11 @@ an admin happens to visit can ask anything here. What `decide` is given is not s
 """
 
 import hmac
+import sys
+import traceback
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Final, Protocol
 from urllib.parse import urlsplit
 
@@ -50,22 +53,25 @@ def admin_app(fleet: Fleet, snapshot: Snapshot, token: str, decide: Decide | Non
             return _error(411, "length_required", "send the body with a content-length")
         if int(request.headers.get("content-length") or 0) > BODY_BYTES_MAX:
             return _error(413, "body_too_large", f"the body is over the limit of {BODY_BYTES_MAX} bytes")
-        return await call_next(request)
-
-    @app.exception_handler(Problem)
-    def told(_request: Request, problem: Problem) -> JSONResponse:
-        return _error(problem.status, problem.code, problem.message)
+        try:
+            return await call_next(request)
+        except Exception as error:  # noqa: BLE001 - the server would log its message, which may quote the question
+            print(f"defect: {where(error)}", file=sys.stderr, flush=True)
+            return _error(500, "internal_error", "the gateway has a defect, and has recorded where")
 
     @app.exception_handler(RequestValidationError)
     def invalid(_request: Request, _error_found: RequestValidationError) -> JSONResponse:
         return _error(400, "invalid_json", "the body must be a JSON object")
 
     @app.post("/admin/v1/decide")
-    def decide_(question: dict[str, Any]) -> Mapping[str, Any]:
+    def decide_(question: dict[str, Any]) -> Any:
         """Where a request would go, and why nowhere else: `{tenant, asked, region, …}`, or a whole one: `{key, headers, body}`."""
         if decide is None:
-            raise Problem(501, "not_available", "this gateway was started without it")
-        return decide(question)
+            return _error(501, "not_available", "this gateway was started without it")
+        try:
+            return decide(question)
+        except Problem as problem:
+            return _error(problem.status, problem.code, problem.message)
 
     @app.get("/admin/v1/endpoints")
     def endpoints() -> dict[str, Any]:
@@ -105,6 +111,13 @@ def _places(places: Places) -> dict[str, Any]:
 
 def _day(instant: float | None) -> str | None:
     return None if instant is None else datetime.fromtimestamp(instant, UTC).isoformat()
+
+
+def where(error: BaseException) -> str:
+    """The type of a defect and where it is; not its message, which may quote what was asked."""
+    frames = traceback.extract_tb(error.__traceback__)
+    places = " < ".join(f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in reversed(frames[-8:]))
+    return f"{type(error).__name__} at {places}"
 
 
 def _error(status: int, code: str, message: str) -> JSONResponse:

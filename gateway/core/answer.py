@@ -12,7 +12,7 @@ from gateway.core.fleeting import fleeting
 RETRY_AFTER_S = 30.0  # where nothing tells when a route will be back: one breaker period and its doubling
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(eq=False)  # not frozen: Python itself sets an exception's traceback
 class Problem(Exception):
     """One error for the client. `should_retry` False: no retry can mend it, and SDKs are told so."""
 

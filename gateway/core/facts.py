@@ -109,7 +109,7 @@ class Vocabulary:
         return frozenset((word,)) if word in self.universe(fact) else None
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)  # not frozen: Python itself sets an exception's traceback
 class FactError(Exception):
     """A declared fact that can't stand. `status` is 400 (not a known word, two values) or 403 (outside `within`)."""
 

@@ -135,7 +135,7 @@ class Shorthand:
         return found
 
     def _routes_of(self, decision: Decision) -> bytes:
-        """Looked up by identity: an order of routes is one tuple for as long as it is remembered. Held, so that its id stays its own."""
+        # by identity: an order of routes is one tuple for as long as it is remembered. It is held, so that its id stays its own
         routes = decision.routes
         found = self._routes.get(id(routes))
         if found is None:

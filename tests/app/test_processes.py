@@ -7,7 +7,7 @@ import socket
 import time
 from pathlib import Path
 
-from served import CANARY, KEY, Gateway, alive, get, running, until
+from processes import CANARY, KEY, Gateway, alive, get, running, until
 
 from gateway.ledger.reading import Line, read
 

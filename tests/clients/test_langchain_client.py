@@ -18,7 +18,7 @@ WEATHER = {
 
 
 def chat_of(gateway: InProcess, **options: Any) -> ChatOpenAI:
-    return ChatOpenAI(model="auto", base_url=gateway.base_url, api_key=SecretStr(gateway.key("audit")), max_retries=0, **options)
+    return ChatOpenAI(model="gpt-4o", base_url=gateway.base_url, api_key=SecretStr(gateway.key("audit")), max_retries=0, **options)
 
 
 @pytest.mark.parametrize("dialect", ["mistral", "zai", "openai"])
@@ -35,7 +35,9 @@ def test_asking_and_streaming(dialect: str) -> None:
                 whole = chunk if whole is None else whole + chunk
             assert whole is not None
             assert whole.content == answer.content != ""
-            assert whole.usage_metadata == answer.usage_metadata
+            assert whole.usage_metadata is not None
+            for count in ("input_tokens", "output_tokens", "total_tokens"):
+                assert whole.usage_metadata[count] == answer.usage_metadata[count]
 
     run(main)
 
@@ -51,6 +53,8 @@ def test_tools_and_structured_answers(dialect: str) -> None:
             assert (call["name"], call["args"]) == ("weather", {"town": "Florence"})
             second = await with_tools.ainvoke([QUESTION, first, ToolMessage("40 degrees", tool_call_id=call["id"])])
             assert second.content
+            if dialect == "zai":
+                return  # its API has no way to force a tool, which is how LangChain asks for structure
             schema = {"title": "place", "type": "object", "properties": {"town": {"type": "string"}}, "required": ["town"]}
             assert await chat.with_structured_output(schema, method="function_calling").ainvoke("Where?") == {"town": "Florence"}
 

@@ -498,3 +498,10 @@ def test_languages_are_iso_639_1() -> None:
     from gateway.config.vocabulary import LANGUAGES
 
     assert {language.alpha_2 for language in pycountry.languages if hasattr(language, "alpha_2")} == LANGUAGES
+
+
+def test_what_may_be_written_as_a_dialect_is_what_is_spoken() -> None:
+    from gateway.config.presets import PRESETS
+    from gateway.upstream.dialects import DIALECTS
+
+    assert set(PRESETS) == set(DIALECTS)

@@ -106,7 +106,7 @@ def spoilt(draw: st.DrawFn) -> dict[str, Any]:
     return documents
 
 
-@settings(max_examples=400)
+@settings(max_examples=150)
 @given(documents=spoilt())
 def test_loading_always_answers(tmp_path_factory: pytest.TempPathFactory, documents: dict[str, Any]) -> None:
     folder: Path = tmp_path_factory.mktemp("spoilt")

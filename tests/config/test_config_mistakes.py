@@ -248,8 +248,8 @@ MISTAKES: list[tuple[str, str, str, str, str]] = [
         "write `${z}`",
         "",
     ),
-    ("a default outside within", "default: DE, source", "default: ¦US, source", "lies in `within`", ""),
-    ("a default class outside within", "default: special", "default: ¦public", "lies in `within`", ""),
+    ("a default outside within", "default: DE, source", "default: ¦US, source", "outside `within`", ""),
+    ("a default class outside within", "default: special", "default: ¦public", "outside `within`", ""),
     (
         "a fact nobody can declare",
         "      categories: {always: [health]}\n",
@@ -397,6 +397,9 @@ SECRETS = [
         ("env:ZAI_API_KEY", "SECRET"),
         ('"0b6c1f0f9d2c4e8ab1d5a9f3c7e604d28f51b3a6e97c0d4418f2a5b96c3e7d10"', '"SECRET"'),
         ("http://10.2.0.7:8000/v1", "http://user:SECRET@10.2.0.7:8000/v1"),
+        ("http://10.2.0.7:8000/v1", "user:SECRET@10.2.0.7:8000/v1"),
+        ("http://10.2.0.7:8000/v1", "'http://10.2.0.7:8000/v1?key=SECRET'"),
+        ("http://10.2.0.7:8000/v1", "'http://10.2.0.7:8000/v1#SECRET'"),
     ],
 )
 def test_a_secret_in_the_wrong_place_is_never_shown(tmp_path: Path, old: str, new: str, secret: str) -> None:

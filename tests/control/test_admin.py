@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from served import CANARY, Gateway, get, running, until
+from processes import CANARY, Gateway, get, running, until
 
 TOKEN = {"authorization": "Bearer an admin's token"}
 WHOLE = {"key": "desk", "headers": {}, "body": {"model": "m", "messages": [{"role": "user", "content": CANARY}]}}
@@ -84,7 +84,10 @@ def test_a_question_that_can_not_be_asked(gateway: Gateway, question: Any, statu
 def test_nothing_that_was_asked_is_sent_kept_or_logged(gateway: Gateway) -> None:
     before = gateway.ops("/metrics")[1]
     assert gateway.admin("POST", "/admin/v1/decide", WHOLE, **TOKEN)[0] == 200
-    gateway.admin("POST", "/admin/v1/decide", {**WHOLE, CANARY: 1}, **TOKEN)
+    for wrong in ({**WHOLE, CANARY: 1}, {**WHOLE, "headers": [CANARY]}, {**WHOLE, "body": {"model": CANARY}}, {"tenant": [CANARY]}):
+        status, body = gateway.admin("POST", "/admin/v1/decide", wrong, **TOKEN)
+        assert 400 <= status < 500, body
+    gateway.admin("GET", "/admin/v1/endpoints", **TOKEN)  # one after the other: whatever was to be logged has been
     kept = b"".join(path.read_bytes() for path in (gateway.state / "ledger").iterdir()).decode()
     assert '"kind":"begun"' not in kept and '"kind":"settled"' not in kept
     assert CANARY not in kept + gateway.log and "admin's token" not in gateway.log

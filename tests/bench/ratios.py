@@ -183,7 +183,7 @@ def report(measured: dict[str, object], *, as_json: bool) -> int:
         missed += over
         rows.append({
             "what": label, "floor_us": round(statistics.median(found["floor"]), 1), "gateway_us": round(statistics.median(found["gateway"]), 1),
-            "ratio": round(ratio, 2), "at_most": most, "p50_ms": statistics.median(found["p50"]), "p99_ms": statistics.median(found["p99"]),
+            "ratio": round(ratio, 2), "at_most": most, "p50_ms": round(statistics.median(found["p50"]), 1), "p99_ms": round(statistics.median(found["p99"]), 1),
         })  # fmt: skip
     ready_s, worker_mb = statistics.median(measured["ready_s"]), max(measured["worker_mb"])  # type: ignore[call-overload]
     missed += (ready_s > READY_S_MAX) + (worker_mb > WORKER_MB_MAX)

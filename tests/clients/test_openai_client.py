@@ -132,7 +132,7 @@ def test_a_tool_is_called_and_its_result_brought_back(dialect: str, stream: bool
             (call,) = choice.message.tool_calls
             assert (call.type, call.function.name) == ("function", "weather")
             assert json.loads(call.function.arguments) == {"town": "Florence"}
-            said = {"role": "assistant", "content": None, "tool_calls": [call.model_dump(include={"id", "type", "function"})]}
+            said: Any = {"role": "assistant", "content": None, "tool_calls": [call.model_dump(include={"id", "type", "function"})]}
             said["tool_calls"][0]["function"].pop("parsed_arguments", None)
             messages += [said, {"role": "tool", "tool_call_id": call.id, "content": "40 degrees"}]
             after = await client.chat.completions.create(model="alpha", messages=messages, tools=[WEATHER])

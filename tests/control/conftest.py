@@ -1,4 +1,4 @@
-"""`served` lies beside the tests of the processes."""
+"""`processes` lies beside the tests of the processes."""
 
 import sys
 from pathlib import Path

@@ -44,12 +44,15 @@ def test_each_preference_breaks_the_ties_of_those_before_it() -> None:
     assert routes(decided(world(of, preferences=[COST, ours]))) == ["cheap/m1", "middle/m1", "dear/m1"]
 
 
-def test_scores_and_latency_are_weighed_and_what_is_unknown_is_worst() -> None:
+def test_scores_and_latency_are_weighed_and_nothing_is_worse_than_unknown() -> None:
     best, good = (place(name, model=name, scores={"coding": score}) for name, score in (("b", 9.0), ("g", 5.0)))
     unknown = place("u", model="u")
     aliases = {"auto": {"b", "g", "u"}}
     coding = {"id": "coding", "when": {}, "rank": {"score.coding": 1.0}}
-    assert routes(decided(world([unknown, good, best], preferences=[coding], aliases=aliases))) == ["b/b", "g/g", "u/u"]
+    scored = world([unknown, good, best], preferences=[coding], aliases=aliases)
+    assert routes(decided(scored, draw=0)) == ["b/b", "u/u", "g/g"], "unknown is as bad as the worst that is known"
+    assert routes(decided(scored, draw=1)) == ["b/b", "g/g", "u/u"]
+    assert routes(decided(world([unknown, good], preferences=[coding], aliases=aliases), draw=0)) == ["g/g", "u/u"]
     fast = {"id": "fast", "when": {}, "rank": {"latency": 1.0}}
     live = live_state((), {"u/u": 100, "b/b": 300})
     assert routes(decided(world([best, good, unknown], preferences=[fast], aliases=aliases), live=live)) == ["u/u", "b/b", "g/g"]

@@ -126,7 +126,7 @@ def planted(good: str, bad: str, name: str) -> Exchange:
         exec(compile(TEXT.replace(good, bad) if good else TEXT, module.__name__, "exec"), module.__dict__)  # noqa: S102
     finally:
         del sys.modules[module.__name__]
-    return cast(Exchange, module.exchange)  # type: ignore[attr-defined]
+    return cast(Exchange, module.exchange)
 
 
 def complaints_of(exchange: Exchange, course: Course) -> Iterator[str]:

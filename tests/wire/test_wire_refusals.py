@@ -1,7 +1,7 @@
 """Bad input over a real socket: each kind has its status, its code and OpenAI's error shape, and nothing is sent anywhere."""
 
 import json
-from typing import cast
+from typing import Any, cast
 
 import pytest
 from served import PROMPT, chat, post, request, run, serving
@@ -163,7 +163,7 @@ def test_null_is_as_good_as_not_there_and_depth_has_an_exact_limit() -> None:
     run(main)
 
 
-HEADERS: list[tuple[str, list[str], dict[str, object], int, str]] = [
+HEADERS: list[tuple[str, list[str], dict[str, Any], int, str]] = [
     ("outside within", ["x-gateway-region: CN"], {}, 403, "fact_not_allowed"),
     ("an unknown header", ["x-gateway-regoin: DE"], {}, 400, "unknown_header"),
     ("an answer's header", ["x-gateway-decision: rg-1"], {}, 400, "unknown_header"),
@@ -180,7 +180,7 @@ HEADERS: list[tuple[str, list[str], dict[str, object], int, str]] = [
 
 
 @pytest.mark.parametrize(("headers", "more", "status", "code"), [row[1:] for row in HEADERS], ids=[row[0] for row in HEADERS])
-def test_a_bad_header_is_told_what_is_wrong(headers: list[str], more: dict[str, object], status: int, code: str) -> None:
+def test_a_bad_header_is_told_what_is_wrong(headers: list[str], more: dict[str, Any], status: int, code: str) -> None:
     async def main() -> None:
         async with serving() as gateway:
             assert (await gateway.ask(post(*headers, **more))).told == (status, code)
@@ -192,7 +192,7 @@ def test_a_bad_header_is_told_what_is_wrong(headers: list[str], more: dict[str, 
 def test_one_value_said_twice_is_one_value_and_narrows_what_rules_see() -> None:
     async def main() -> None:
         async with serving() as gateway:
-            said = {"gateway": {"region": ["FR", "DE"], "data-class": "special"}}
+            said: Any = {"gateway": {"region": ["FR", "DE"], "data-class": "special"}}
             reply = await gateway.ask(
                 post("x-gateway-region: DE , FR", "x-gateway-data-class: special", "x-gateway-tag: batch", **said)
             )

@@ -25,6 +25,9 @@ from gateway.core.policy import Deployment, Endpoint, Snapshot
 if TYPE_CHECKING:
     import uvicorn
 
+INHERITED: Final = frozenset({
+    "PATH", "PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "LANG", "LC_ALL", "TZ", "TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR",
+})  # fmt: skip
 BACKLOG: Final = 4096
 RESPAWN_S: Final = 0.5  # doubled with each death in a row, up to RESPAWN_S_MAX: a worker that can't start must not eat the machine
 RESPAWN_S_MAX: Final = 30.0
@@ -203,7 +206,7 @@ class Supervisor:
             command += ["--listener", str(self._listener.fileno()), "--channel", str(theirs.fileno())]
             # spawned, not forked; a blocking call, but of a millisecond, and before or between lives of a worker
             popen = subprocess.Popen(  # noqa: ASYNC220
-                command, pass_fds=(self._listener.fileno(), theirs.fileno()), stdin=subprocess.DEVNULL
+                command, pass_fds=(self._listener.fileno(), theirs.fileno()), stdin=subprocess.DEVNULL, env=_environment()
             )
         reader, writer = await asyncio.open_connection(sock=ours)
         settings = self.settings
@@ -219,7 +222,7 @@ class Supervisor:
                     self._ready.set()
         finally:
             writer.close()
-            self.last_words.append(process.report)
+            self.last_words.append({"metrics": process.report.get("metrics", {})})
             del self.processes[number]
         return await asyncio.get_running_loop().run_in_executor(None, popen.wait)
 
@@ -264,6 +267,11 @@ def make_ledger(state: Path) -> None:
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise CannotStart(f"can't write the ledger into {folder}: {reason}; name another folder with `--state`") from error
+
+
+def _environment() -> dict[str, str]:
+    """What a worker needs to know of its surroundings: where Python, its packages and CA files are. No credential is among it."""
+    return {name: os.environ[name] for name in INHERITED if name in os.environ}
 
 
 def bind(host: str, port: int) -> socket.socket:

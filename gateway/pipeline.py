@@ -73,8 +73,13 @@ async def exchange(world: World, view: View, request: Request, client: Client) -
         world.defect(error)
         answer = _said(course, DEFECT)
     finally:
-        _settled(course, answer or (gone() if client.gone else Answer(503, problem=stopping())))
+        _settled(course, answer or _cut_off(course))
     return answer
+
+
+def _cut_off(course: Course) -> Answer:
+    """What was told to a client whose exchange was cancelled: nothing, or that the worker stops (by whoever cancelled it)."""
+    return gone() if course.client.gone else Answer(200 if course.streaming else 503, problem=stopping())
 
 
 def _settled(course: Course, answer: Answer) -> None:

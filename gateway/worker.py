@@ -130,7 +130,10 @@ async def _report(worker: Worker, writer: asyncio.StreamWriter) -> None:
         worker.clock.resync()
         writer.write(worker.report())
         await writer.drain()
-        await loop.run_in_executor(None, worker.ledger.sync)
+        try:
+            await loop.run_in_executor(None, worker.ledger.sync)
+        except OSError:  # a disk that can't keep what it took: the next write will tell, if it stays so
+            worker.meter.ledger_failed()
         await asyncio.sleep(REPORT_S)
 
 

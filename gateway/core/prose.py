@@ -8,6 +8,7 @@ from gateway.core.explanation import Estimate, Explanation, Label, Line
 from gateway.core.terms import Because
 
 WIDTH: Final = 108  # columns; fits a terminal beside a policy, and a page printed for a file
+HASH_CHARS: Final = 12  # of the policy's hash: enough to tell two by; the JSON has the whole
 HEADLINES: Final = {
     "routed": "ROUTED",
     "refused": "REFUSED",
@@ -19,7 +20,7 @@ HEADLINES: Final = {
 def prose(told: Explanation, message: str) -> str:
     """The whole of `told`. `message` is what the caller was told, "" where there are routes."""
     until = f", unchanged until {told.valid_until}" if told.valid_until else ""
-    lines = [_headline(told), f"  policy {told.policy} as of {told.instant}{until}"]
+    lines = [_headline(told), f"  policy {told.policy[:HASH_CHARS]} as of {told.instant}{until}"]
     lines += _indented(message, "  ")
     for title, block in (
         ("facts", _facts(told)),

@@ -333,7 +333,7 @@ def _complaints_of_the_answer(trip: Trip, settlement: Settlement) -> Iterable[st
     if isinstance(trip.raised, asyncio.CancelledError):
         if not trip.cancelled:
             yield "it cancelled itself"
-        if settlement.status != (0 if trip.client.gone else 503):
+        if settlement.status != (0 if trip.client.gone else 503 if trip.client.head is None else 200):
             yield f"status {settlement.status} for somebody who was cut off"
         return
     if trip.raised is not None:

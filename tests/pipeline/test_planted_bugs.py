@@ -67,7 +67,7 @@ BUGS = {
         "        if answer is not None:\n            return answer\n",
         "        if answer is not None and len(course.tried) > 1:\n            return answer\n",
     ),
-    "a stop is taken for a client that left": ("gone() if client.gone else Answer(503, problem=stopping())", "gone()"),
+    "a stop is taken for a client that left": ("gone() if course.client.gone else Answer", "gone() if True else Answer"),
     "the record does not hold the error": (
         "answer.status, answer.code, world.clock.now())",
         'answer.status, "", world.clock.now())',

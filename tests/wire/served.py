@@ -197,13 +197,14 @@ async def serving(
     demo: bool = False,
     defects: int = 0,
     tick_s: float = TICK_S,
+    plane_type: type[Plane] = Plane,
 ) -> AsyncIterator[Served]:
     """A gateway on a free port of this machine; afterwards nothing of it is left, and `defects` bugs of its own were told of."""
     behind = (upstream or FakeUpstream(), FakeLedger(), FakeLive(), FakeMeter(), FakeClock())
     told: list[BaseException] = []
     counter = itertools.count()
     world = World(behind[4], *behind[:4], bounds or Bounds(), lambda: next(counter), told.append)
-    plane = Plane(world, snapshot(bounds=bounds), demo=demo)
+    plane = plane_type(world, snapshot(bounds=bounds), demo=demo)
     listener = socket.create_server(("127.0.0.1", 0))
     server = Server(plane, listener, tick_s=tick_s)
     running = asyncio.get_running_loop().create_task(server.run())

@@ -1,0 +1,227 @@
+"""What is said of a decision: to the caller, to whoever answers for the policy, and to machines."""
+
+import json
+from typing import Any
+
+import pytest
+from worlds import EEA, LATER, PAST, decided, keeper, live_state, place, rule, world
+
+from gateway.core.decide import Decision
+from gateway.core.exchange import Needs
+from gateway.core.explain import as_json, as_text, told
+from gateway.core.refusal import MESSAGE_BYTES_MAX
+from gateway.core.wording import Wording
+
+SENSITIVE = {"personal", "special"}
+EUROPE = [
+    rule("permit", {"processed_in": EEA}, "europe", region=EEA),
+    rule(
+        "require",
+        {"processed_in": EEA, "operated_under": EEA, "assurances": {"dpa"}},
+        "personal",
+        data_class={"personal", "special"},
+    ),
+    rule("forbid", {"processed_in": {"CN"}}, "no-china", data_class=SENSITIVE),
+]
+PLACES = [
+    place("frankfurt", provider="ours", price="capacity", assurances={"dpa"}),
+    place("paris", model="m2", price=(1.65, 8.25), assurances={"dpa"}, stale={"dpa": LATER}),
+    place("shanghai", provider="zai", processed_in={"CN"}, operated_under={"CN"}),
+    place("wherever", processed_in=None, stale={"operated_under": PAST}),
+]
+WORLD = world(PLACES, gateway=keeper(assurances={"dpa"}), stores={"cache": keeper(processed_in={"US"})}) | {"rules": EUROPE}
+ROUTED = decided(WORLD, data_class={"personal"})
+REFUSED = decided(WORLD, region={"CN"}, data_class={"personal", "special"})
+
+
+def described(decision: Decision, name: str) -> dict[str, Any]:
+    told_of: Any = as_json(decision)["deployments"]
+    return next(found for found in told_of if found["deployment"] == name)  # type: ignore[no-any-return]
+
+
+# --- as JSON ----------------------------------------------------------------------------------------------------------------
+
+
+def test_every_deployment_is_told_of_and_the_whole_is_json() -> None:
+    told_of: Any = json.loads(json.dumps(as_json(ROUTED)))
+    assert [found["deployment"] for found in told_of["deployments"]] == ["frankfurt/m1", "paris/m2", "shanghai/m1", "wherever/m1"]
+    assert told_of == as_json(ROUTED)
+    assert told_of["verdict"] == "routed"
+    assert told_of["failover"] == told_of["reachable"] == ["frankfurt/m1", "paris/m2"]
+
+
+def test_a_route_is_told_with_rank_attempt_price_and_labels() -> None:
+    paris = described(ROUTED, "paris/m2")
+    assert (paris["route"], paris["attempt"], paris["reasons"]) == (2, 2, [])
+    assert paris["estimate"] == {
+        "paid": "tokens",
+        "usd": "0.00429",
+        "parts": [
+            {"what": "input", "tokens": 100, "usd_per_million": "1.65", "usd": "0.000165"},
+            {"what": "output", "tokens": 500, "usd_per_million": "8.25", "usd": "0.004125"},
+        ],
+    }
+    labels = {label["name"]: label for label in paris["labels"]}
+    assert labels["processed_in"]["words"] == "DE"
+    assert labels["processed_in"]["source"] == "a source"
+    assert labels["assurance"] == {
+        "name": "assurance",
+        "words": "dpa",
+        "state": "holds",
+        "source": "a contract",
+        "verified": "",
+        "until": "1970-01-01T00:25:00Z",
+    }
+    assert described(ROUTED, "frankfurt/m1")["estimate"] == {"paid": "capacity", "usd": "0", "parts": []}
+
+
+def test_an_exclusion_is_told_with_every_reason_and_where_it_stands() -> None:
+    shanghai = described(ROUTED, "shanghai/m1")
+    assert [reason["word"] for reason in shanghai["reasons"]] == ["no-china", "personal", "no permit"]
+    assert shanghai["reasons"][1]["detail"] == (
+        "processed_in is CN and operated_under is CN and assurances is none; "
+        "wanted is processed_in within EEA and operated_under within EEA and assurances with dpa"
+    )
+    assert shanghai["reasons"][1]["because"] == "because of personal"
+    assert shanghai["reasons"][1]["line"] == "rules.yaml:8"
+    assert shanghai["nearest"] == ["`europe`: processed_in is CN; wanted is processed_in within EEA"]
+    assert (shanghai["route"], shanghai["tier"], shanghai["attempt"]) == (None, None, None)
+
+
+def test_labels_that_do_not_hold_say_so() -> None:
+    states = {label["name"]: label["state"] for label in described(ROUTED, "wherever/m1")["labels"]}
+    assert states == {"processed_in": "anywhere", "operated_under": "stale", "origin": "holds"}
+
+
+def test_keepers_and_the_gateway_are_told_of() -> None:
+    keepers: Any = as_json(ROUTED)["keepers"]
+    assert {kept["name"]: (kept["allowed"], kept["rules"]) for kept in keepers} == {
+        "gateway": (True, []),
+        "cache": (False, ["personal"]),
+    }
+
+
+def test_facts_say_what_is_known() -> None:
+    facts: Any = as_json(REFUSED)["facts"]
+    found = {fact["name"]: (fact["words"], fact["known"]) for fact in facts}
+    assert found["data_class"] == ("at least personal", False)
+    assert found["region"] == ("CN", True)
+    assert found["categories"] == ("none", True)
+
+
+def test_routes_too_far_down_are_told_as_never_tried() -> None:
+    many = decided(world([place(f"e{n}") for n in range(3)], attempts_max=2))
+    assert described(many, "e2/m1")["attempt"] is None
+    assert "allowed, but too far down to be tried: e2/m1" in as_text(many)
+
+
+def test_what_whole_endpoints_reach_is_told_apart() -> None:
+    of = world([place("a", model="m1"), place("a", model="m2"), place("b", model="m1")], attempts_max=2)
+    assert as_json(decided(of))["failover"] == ["a/m1", "a/m2"]
+    assert as_json(decided(of))["reachable"] == ["a/m1", "a/m2", "b/m1"]
+    assert "if whole endpoints fail, also: b/m1" in as_text(decided(of))
+
+
+# --- as text ----------------------------------------------------------------------------------------------------------------
+
+
+def test_text_leads_with_what_it_came_to() -> None:
+    assert as_text(ROUTED).startswith("ROUTED to frankfurt/m1, with 1 more to fall back on\n")
+    assert as_text(REFUSED).startswith("REFUSED\n")
+
+
+def test_text_of_a_refusal_names_rule_reason_and_what_is_nearest() -> None:
+    text = as_text(REFUSED)
+    assert "x no permit: no permit surely matches this request and this deployment" in text
+    assert "- `europe` asks for region EEA; region is CN" in text
+    assert "frankfurt/m1, which would be a route but for\n    - no permit: `europe` asks for region EEA; region is CN" in text
+    assert "none. Nothing of it is sent anywhere." in text
+
+
+@pytest.mark.parametrize("decision", [ROUTED, REFUSED], ids=["routed", "refused"])
+def test_lines_are_short_and_clean(decision: Decision) -> None:
+    lines = as_text(decision).split("\n")
+    assert max(map(len, lines)) <= 108
+    assert all(line == line.rstrip() for line in lines)
+
+
+# --- to the caller ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_refusal_names_rules_reasons_and_what_to_change() -> None:
+    of = world([place("us", operated_under={"US"})], [EUROPE[1]], gateway=keeper(assurances={"dpa"}))
+    message = told(decided(of, data_class={"personal"}))
+    assert message == (
+        "no route is allowed for this request: of 1 deployment for `auto`, rule `personal` (because of personal) rules out 1. "
+        "To change that: ask for another model, or ask the owner of the policy for a permit or a place that meets its rules."
+    )
+
+
+def test_a_refusal_says_which_fact_could_be_made_known() -> None:
+    assert "declare `x-gateway-data-class` if this key may (it now counts as each of personal, special)" in told(REFUSED)
+
+
+def test_a_refusal_by_the_gateway_itself_says_so() -> None:
+    of = world([place(assurances={"dpa"})], [EUROPE[1]])
+    message = told(decided(of, data_class={"personal"}))
+    assert message.startswith("such content may not be processed by this gateway at all: rule `personal`")
+
+
+def test_a_name_that_nothing_serves() -> None:
+    assert told(decided(world(), asked={"m2"})) == "no deployment in the catalogue serves `m2`."
+
+
+def test_too_long_says_both_lengths() -> None:
+    message = told(decided(world(), needs=Needs("chat", prompt_tokens=50_000)))
+    assert "about 50,000 tokens" in message
+    assert "10,000" in message
+
+
+def test_unavailable_says_that_waiting_helps() -> None:
+    message = told(decided(world(), live=live_state(["e/m1"])))
+    assert "1 route for `auto` is allowed" in message
+    assert "throttled: 1" in message
+
+
+def test_messages_are_bounded_and_tell_no_place() -> None:
+    many = [rule("forbid", {"provider": {"mistral"}}, f"rule-{n}-{'x' * 200}") for n in range(40)]
+    secretive = world([place(f"secret-host-{n}") for n in range(40)], many)
+    message = told(decided(secretive, region={"DE", "US", "CN"}))
+    assert len(message.encode()) <= MESSAGE_BYTES_MAX
+    assert "secret-host" not in message
+    assert told(ROUTED) == ""
+
+
+# --- words ------------------------------------------------------------------------------------------------------------------
+
+WORDS = Wording(decided(world()).view.snapshot.policy.vocabulary)
+
+
+@pytest.mark.parametrize(
+    ("countries", "words"),
+    [
+        (None, "anywhere, as nobody vouches for it"),
+        ({"DE", "FR"}, "EEA"),
+        ({"DE", "FR", "US"}, "EEA, US"),
+        ({"DE"}, "DE"),
+        ({"CN"}, "CN"),
+        ({"DE", "FR", "US", "CN"}, "any country"),
+        (set(), "none"),
+    ],
+)
+def test_places_in_words(countries: set[str] | None, words: str) -> None:
+    assert WORDS.places(countries) == words
+
+
+@pytest.mark.parametrize(
+    ("classes", "words"),
+    [
+        ({"personal", "special"}, "at least personal"),
+        ({"public", "internal"}, "at most internal"),
+        ({"public", "internal", "personal", "special"}, "any class"),
+        ({"internal", "personal"}, "internal, personal"),
+        ({"special"}, "special"),
+    ],
+)
+def test_classes_in_words(classes: set[str], words: str) -> None:
+    assert WORDS.fact("data_class", classes) == words

@@ -9,13 +9,13 @@ Rule 1: it binds loopback unless told otherwise; there is no reason for a demo t
 Rule 2: it ends with SIGTERM, and when its parent dies, however that dies: a demo leaves nothing running.
 Rule 3: it prints one line when it is ready, and llama.cpp's log stays silent unless `--verbose`.
 
-Measured (SmolLM2-135M-Instruct Q4_1, two threads on two cores, warm file cache): ready 0.5 to 0.65 s after the
-process is started, gone 15 ms after SIGTERM; 256 MB resident, of which 119 MB are files, and 275 MB with both contexts
-full; 3 to 4 ms a prompt token, 7 to 8 ms an answer token.
+Measured (SmolLM2-135M-Instruct Q4_1, one thread, warm file cache): ready 0.5 to 0.7 s after the process is started, gone 15 ms
+after SIGTERM; 256 MB resident, of which 119 MB are files, and 275 MB with both contexts full; 6 to 8 ms a prompt token, 15 ms an
+answer token.
 
 What this server does that a client has to know:
 - A stream stops generating 15 ms after its client has gone, once its first token has been sent. A plain answer is
-  computed to its end although nobody waits (21 s for 1,500 tokens), and so is the prompt of a stream: the slot is lost.
+  computed to its end although nobody waits (with two threads, 21 s for 1,500 tokens), and so is the prompt of a stream: the slot is lost.
 - It says `keep-alive: timeout=5, max=100`, closes after 5 idle seconds, and says `connection: close` in the 100th
   answer of a connection and in every error.
 - The model's name in a request is ignored; the one in answers is `--name`. Unknown fields are ignored.

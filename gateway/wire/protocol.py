@@ -32,7 +32,6 @@ KEPT: Final = FRAMING | {b"authorization", b"x-request-id"}
 STATUS: Final = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
 STREAM: Final = b"content-type: text/event-stream; charset=utf-8\r\ncache-control: no-cache\r\nx-accel-buffering: no\r\n"
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
-INVALID: Final = Problem(400, "invalid_http", "this is not a valid HTTP request")
 
 
 class Reading(Enum):
@@ -175,7 +174,7 @@ class DataPlane(asyncio.Protocol):
                 self.plane.world.defect(error.__context__ or error)
                 self._refuse(DEFECT)
         except httptools.HttpParserError:
-            self._refuse(INVALID)
+            self._refuse(self._invalid())
 
     def _ignore_upgrade(self, rest: bytes) -> None:
         """Read on as if there had been no `upgrade` header, where the parser stops: Java's own client offers h2c all the time."""
@@ -213,7 +212,7 @@ class DataPlane(asyncio.Protocol):
         if name == b"content-length" and int(value) > self.bounds.body_bytes_max:
             raise self._too_large()
         if name == b"transfer-encoding" and value != b"chunked":
-            raise INVALID
+            raise self._invalid()
         if name == b"content-encoding" and value != b"identity":
             raise Problem(415, "encoding_not_supported", "send the body without a content-encoding")
         if name == b"expect":
@@ -257,6 +256,9 @@ class DataPlane(asyncio.Protocol):
         if len(self._waiting) >= PIPELINED_MAX or early_bytes > self.bounds.body_bytes_max:
             raise Problem(429, "too_many_requests", "too much was sent without waiting for answers")  # never told: see `_refuse`
         self._waiting.append((incoming, keep_alive, chunked))
+
+    def _invalid(self) -> Problem:
+        return Problem(400, "invalid_http", "this is not a valid HTTP request")
 
     def _too_long(self) -> Problem:
         return Problem(431, "headers_too_large", f"the headers are over the limit of {self.bounds.header_bytes_max} bytes")

@@ -93,7 +93,8 @@ def test_the_node_block_runs(demo: Demo) -> None:
 
 
 def test_admins_commands_run() -> None:
-    commands = [line.partition("#")[0].strip() for text in blocks("sh") for line in text.splitlines() if line.startswith("gateway ")]
+    lines = [line for text in blocks("sh") for line in text.splitlines()]
+    commands = [line.partition("#")[0].strip() for line in lines if line.startswith("gateway ")]
     assert len(commands) >= 3
     for command in commands:
         done = subprocess.run([sys.executable, "-m", *command.split()], cwd=ROOT, capture_output=True, text=True, timeout=60)

@@ -15,7 +15,8 @@ answer token.
 
 What this server does that a client has to know:
 - A stream stops generating 15 ms after its client has gone, once its first token has been sent. A plain answer is
-  computed to its end although nobody waits (with two threads, 21 s for 1,500 tokens), and so is the prompt of a stream: the slot is lost.
+  computed to its end although nobody waits (21 s for 1,500 tokens on two threads), and so is the prompt of a stream:
+  the slot is lost.
 - It says `keep-alive: timeout=5, max=100`, closes after 5 idle seconds, and says `connection: close` in the 100th
   answer of a connection and in every error.
 - The model's name in a request is ignored; the one in answers is `--name`. Unknown fields are ignored.

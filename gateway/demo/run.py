@@ -40,6 +40,8 @@ def run(folder: Path, port: int, ops_port: int, admin_port: int, *, once: bool, 
         return 1
     for warning in loaded.warnings:
         print(f"warning: {warning}", file=sys.stderr)
+    if loaded.snapshot.policy.claims and not as_json:
+        print(f"Not proved, as this version can't prove claims: {', '.join(c.id for c in loaded.snapshot.policy.claims)}.\n")
     try:
         return asyncio.run(_run(loaded.snapshot, port, ops_port, admin_port, once=once, as_json=as_json))
     except (CannotStart, EngineError, OSError) as error:

@@ -237,15 +237,16 @@ def _schema(options: argparse.Namespace) -> int:
 
 
 def _new_key(options: argparse.Namespace) -> int:
-    import hashlib
     import re
     import secrets
+
+    from gateway.config.demo_keys import digest_of
 
     if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", options.id):
         _say(f"`{options.id}` can't be the id of a key: small letters, digits and hyphens")
         return 2
     key = f"rg_live_{options.id}_{secrets.token_hex(32)}"
-    digest = hashlib.sha256(key.encode()).hexdigest()
+    digest = digest_of(key).hex()
     line = f'{{id: {options.id}, sha256: "{digest}"}}'
     if options.json:
         print(json.dumps({"key": key, "id": options.id, "sha256": digest, "yaml": line}))

@@ -95,10 +95,8 @@ def redirected(snapshot: Snapshot, overrides: Mapping[str, str]) -> Snapshot:
 class Process:
     """One worker as the supervisor knows it. `report` is its last; {} before the first."""
 
-    number: int
     popen: subprocess.Popen[bytes]
     writer: asyncio.StreamWriter
-    began: float
     report: dict[str, Any] = field(default_factory=dict)
 
 
@@ -159,7 +157,6 @@ class Supervisor:
             server.should_exit = True
         for task in self._tasks:
             task.cancel()
-        self._listener.close()
         return 0
 
     async def until_ready(self) -> None:
@@ -212,7 +209,7 @@ class Supervisor:
         settings = self.settings
         start = Start(number, settings.snapshot, dict(settings.secrets), str(settings.state), settings.demo)
         writer.write(pack(start))
-        process = self.processes[number] = Process(number, popen, writer, asyncio.get_running_loop().time())
+        process = self.processes[number] = Process(popen, writer)
         if self.draining:  # told to stop between the spawning and here: nobody else would tell this worker
             writer.write(pack(Drain()))
         try:

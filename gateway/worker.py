@@ -12,13 +12,13 @@ import random
 import signal
 import socket
 import sys
-import traceback
 from functools import partial
 from pathlib import Path
 from typing import Final
 
 import uvloop
 
+from gateway import defects
 from gateway.channel import Drain, Start, pack_report, read_command
 from gateway.clock import SystemClock
 from gateway.ledger.audit import Audit
@@ -58,7 +58,7 @@ class Worker:
             meter=self.meter,
             bounds=bounds,
             draw=partial(random.Random(os.urandom(16)).getrandbits, 30),
-            defect=defect,
+            defect=defects.report,
         )
         self.plane = Plane(world, snapshot, demo=start.demo)
         self.server = Server(self.plane, listener)
@@ -77,13 +77,6 @@ class Worker:
         })  # fmt: skip
 
 
-def defect(error: BaseException) -> None:
-    """Record one of our own bugs: where it is and of what type; not its message, which may quote content."""
-    frames = traceback.extract_tb(error.__traceback__)
-    where = " < ".join(f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in reversed(frames[-8:]))
-    print(f"defect: {type(error).__name__} at {where}", file=sys.stderr, flush=True)
-
-
 async def _run(listener: socket.socket, channel: socket.socket) -> int:
     loop = asyncio.get_running_loop()
     reader, writer = await asyncio.open_connection(sock=channel)
@@ -91,7 +84,7 @@ async def _run(listener: socket.socket, channel: socket.socket) -> int:
     if not isinstance(start, Start):
         return ORPHANED
     worker = Worker(start, listener, loop)
-    loop.set_exception_handler(lambda _, context: defect(context.get("exception") or RuntimeError()))
+    loop.set_exception_handler(lambda _, context: defects.report(context.get("exception") or RuntimeError()))
     gc.collect()
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLD)
@@ -103,7 +96,7 @@ async def _run(listener: socket.socket, channel: socket.socket) -> int:
         task.cancel()
     for task in done:
         if error := task.exception():
-            defect(error)
+            defects.report(error)
     await worker.transport.close()
     worker.ledger.close()
     if serving not in done:

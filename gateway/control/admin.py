@@ -5,11 +5,8 @@ an admin happens to visit can ask anything here. What `decide` is given is not s
 """
 
 import hmac
-import sys
-import traceback
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Final, Protocol
 from urllib.parse import urlsplit
 
@@ -17,6 +14,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 
+from gateway import defects
 from gateway.core.answer import Problem
 from gateway.core.policy import Places, Snapshot
 
@@ -56,7 +54,7 @@ def admin_app(fleet: Fleet, snapshot: Snapshot, token: str, decide: Decide | Non
         try:
             return await call_next(request)
         except Exception as error:  # noqa: BLE001 - the server would log its message, which may quote the question
-            print(f"defect: {where(error)}", file=sys.stderr, flush=True)
+            defects.report(error)
             return _error(500, "internal_error", "the gateway has a defect, and has recorded where")
 
     @app.exception_handler(RequestValidationError)
@@ -111,13 +109,6 @@ def _places(places: Places) -> dict[str, Any]:
 
 def _day(instant: float | None) -> str | None:
     return None if instant is None else datetime.fromtimestamp(instant, UTC).isoformat()
-
-
-def where(error: BaseException) -> str:
-    """The type of a defect and where it is; not its message, which may quote what was asked."""
-    frames = traceback.extract_tb(error.__traceback__)
-    places = " < ".join(f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in reversed(frames[-8:]))
-    return f"{type(error).__name__} at {places}"
 
 
 def _error(status: int, code: str, message: str) -> JSONResponse:

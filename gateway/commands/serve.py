@@ -1,0 +1,82 @@
+"""`gateway serve`: serve a policy for real."""
+
+import argparse
+import os
+from pathlib import Path
+
+from gateway.commands.shared import Commands, policies, say, unproved
+
+
+def add(commands: Commands) -> None:
+    """Say what the command takes."""
+    serve = commands.add_parser("serve", help="serve a policy")
+    policies(serve)
+    serve.add_argument("--host", default="0.0.0.0", help="address of the data port (0.0.0.0)")
+    serve.add_argument("--port", type=int, default=8080, help="data port (8080)")
+    serve.add_argument("--ops-port", type=int, default=8081, help="health and metrics (8081)")
+    serve.add_argument("--admin-port", type=int, default=8082, help="admin API, on 127.0.0.1 only (8082)")
+    serve.add_argument("--admin-token", metavar="env:NAME|file:PATH", help="opens the admin API to whoever shows this token")
+    serve.add_argument("--workers", type=int, default=1, help="processes that serve (1)")
+    serve.add_argument("--state", type=Path, default=Path("state"), metavar="DIR", help="where the ledger lies (state)")
+    serve.add_argument("--allow-unproved", action="store_true", help="serve a policy whose claims are not proved")
+    serve.set_defaults(command=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    from gateway.app import CannotStart, ServeSettings, serve
+    from gateway.config.compile import load
+    from gateway.config.problems import render
+    from gateway.config.secrets import resolve_secrets
+    from gateway.question import answer
+
+    loaded = load(options.policies)
+    for warning in loaded.warnings:
+        say(f"warning: {warning}")
+    snapshot = loaded.snapshot
+    if snapshot is None:
+        say(render(loaded.problems, f"{options.policies} can't be served"))
+        return 1
+    reasons = [
+        f"the key `{key.id}` of `{key.tenant}` is a demo key, which everybody knows: put one of `gateway keys new` there"
+        for key in snapshot.access.keys.values()
+        if key.demo
+    ]
+    if snapshot.policy.claims and not options.allow_unproved:
+        reasons.append(f"{unproved(snapshot)} Remove them, or serve with `--allow-unproved`")
+    secrets = resolve_secrets(snapshot.policy)
+    reasons += secrets.missing
+    token, trouble = _token(options.admin_token)
+    reasons += trouble
+    if reasons:
+        say("\n".join(reasons))
+        return 1
+    if snapshot.policy.claims:
+        say(f"warning: {unproved(snapshot)}")
+    settings = ServeSettings(
+        snapshot=snapshot,
+        secrets=secrets.endpoints,
+        state=options.state,
+        host=options.host,
+        port=options.port,
+        ops_port=options.ops_port,
+        admin_port=options.admin_port,
+        admin_token=token,
+        workers=options.workers,
+        decide=lambda question: answer(snapshot, question),
+    )
+    try:
+        return serve(settings)
+    except CannotStart as error:
+        say(str(error))
+        return 1
+
+
+def _token(source: str | None) -> tuple[str | None, list[str]]:
+    if source is None:
+        return None, []
+    kind, _, place = source.partition(":")
+    try:
+        token = os.environ.get(place, "") if kind == "env" else Path(place).read_text().strip() if kind == "file" else ""
+    except OSError as error:
+        return None, [f"the admin token's file `{place}` can't be read ({error.strerror})"]
+    return (token, []) if token else (None, ["`--admin-token` must name a set variable (env:NAME) or a file (file:PATH)"])

@@ -1,0 +1,40 @@
+"""What several commands share: how the folder is named, how people are told, how a policy is loaded to be asked."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+    from gateway.core.policy import Snapshot
+else:
+    Commands = Any
+
+__all__ = ["Commands", "loaded_to_ask", "policies", "say", "unproved"]
+
+
+def policies(parser: argparse.ArgumentParser) -> None:
+    """`--policies DIR`."""
+    parser.add_argument("--policies", type=Path, default=Path("policies"), metavar="DIR", help="folder of policy files (policies)")
+
+
+def say(text: str) -> None:
+    """Tell whoever runs the command, beside its output."""
+    print(text, file=sys.stderr)
+
+
+def loaded_to_ask(folder: Path) -> "Snapshot | None":
+    """The snapshot of `folder`; None, after saying all that is wrong, where there is none."""
+    from gateway.config.compile import load
+    from gateway.config.problems import render
+
+    loaded = load(folder)
+    if loaded.snapshot is None:
+        say(render(loaded.problems, f"{folder} can't be asked"))
+    return loaded.snapshot
+
+
+def unproved(snapshot: "Snapshot") -> str:
+    """The plain line about claims that nobody has proved."""
+    return f"the claims {', '.join(claim.id for claim in snapshot.policy.claims)} are not proved: this version can't prove claims."

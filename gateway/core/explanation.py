@@ -4,21 +4,22 @@ It is worked out when somebody asks, from the decision alone: the same decision 
 """
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from decimal import Decimal
 from typing import Final
 
+from gateway.core.course import Course, course
 from gateway.core.decide import Decision
-from gateway.core.exchange import Usage
+from gateway.core.estimate import Estimate, estimate
 from gateway.core.facts import FINDINGS, RequestFacts
 from gateway.core.failover import reachable
+from gateway.core.labelled import Label, day_and_time, labels
 from gateway.core.masks import bits
-from gateway.core.policy import Assurance, Deployment, Places, Rule, When
-from gateway.core.pricing import MILLION
+from gateway.core.policy import Rule, When
 from gateway.core.rank import output_expected, rank
+from gateway.core.side import Side, side
+from gateway.core.standing import Standing, ranked_on, standings
 from gateway.core.terms import Because
 from gateway.core.view import View
-from gateway.core.wording import UNVOUCHED, Wording
+from gateway.core.wording import Wording
 
 NEAR_MAX: Final = 3  # permits told for one deployment that lacks one: the nearest teach, a list of all does not
 
@@ -46,37 +47,6 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True)
-class Label:
-    """One label as of the decision. `state`: holds, stale (past `until`), ended (an assurance), or anywhere."""
-
-    name: str
-    words: str
-    state: str
-    source: str
-    verified: str
-    until: str  # ISO 8601, "" where it does not end
-
-
-@dataclass(frozen=True, slots=True)
-class Charge:
-    """One part of an estimate. Money is written out in decimal, never as a float."""
-
-    what: str  # "input" or "output"
-    tokens: int
-    usd_per_million: str
-    usd: str
-
-
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """What the request would cost at the margin. `paid`: by tokens, or by a plan or capacity that is paid for anyway."""
-
-    paid: str
-    usd: str
-    parts: tuple[Charge, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class Obstacle:
     """One reason against one deployment, with the rule's own words where a rule is the reason."""
 
@@ -91,7 +61,8 @@ class Obstacle:
 class Considered:
     """One deployment: a route (then `route` and `tier` count from 1) or an exclusion with every reason.
 
-    `attempt` is the earliest at which it can be called, None for never. `nearest` are permits that almost cover it.
+    `attempt` is the earliest at which it can be called, None for never. `standing` is what each preference made of a route, and
+    `equals` are the other routes of its tier, among which the draw decides. `nearest` are permits that almost cover it.
     """
 
     deployment: str
@@ -101,6 +72,8 @@ class Considered:
     route: int | None
     tier: int | None
     attempt: int | None
+    standing: tuple[Standing, ...]
+    equals: tuple[str, ...]
     estimate: Estimate
     labels: tuple[Label, ...]
     reasons: tuple[Obstacle, ...]
@@ -119,7 +92,10 @@ class Kept:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """A decision, told. `failover` is the order in which routes are tried if each fails by itself."""
+    """A decision, told. `failover` is the order in which routes are tried if each fails by itself; `course` is all that can happen.
+
+    `ranked_on` are the tokens in and out on which prices were compared. `side` is what of our own may touch the content.
+    """
 
     verdict: str
     policy: str
@@ -134,11 +110,14 @@ class Explanation:
     permits: tuple[Line, ...]
     restrictions: tuple[Line, ...]
     preferences: tuple[str, ...]
+    ranked_on: tuple[int, int]
     keepers: tuple[Kept, ...]
+    side: Side
     deployments: tuple[Considered, ...]
     attempts_max: int
     failover: tuple[str, ...]
     reachable: tuple[str, ...]
+    course: Course
 
     @property
     def routes(self) -> tuple[Considered, ...]:
@@ -175,19 +154,15 @@ def explain(decision: Decision) -> Explanation:
         permits=tuple(_line(row.rule, wording) for row in view.permits if row.rule.id in eligibility.permits),
         restrictions=tuple(_line(row.rule, wording) for row in eligibility.against),
         preferences=tuple(policy.preferences[line].id for line in bits(view.preferences(view.applying(decision.facts)))),
+        ranked_on=ranked_on(decision),
         keepers=_keepers(decision),
+        side=side(decision),
         deployments=_deployments(decision, reach, wording),
         attempts_max=attempts_max,
         failover=tuple(route.deployment.id for route in decision.routes[:attempts_max]),
         reachable=tuple(reach),
+        course=course(decision, attempts_max),
     )
-
-
-def day_and_time(instant: float) -> str:
-    """ISO 8601 in UTC, to the second; "" for never."""
-    if instant == float("inf"):
-        return ""
-    return datetime.fromtimestamp(instant, UTC).replace(microsecond=0).isoformat().replace("+00:00", "Z")
 
 
 def _facts(facts: RequestFacts, wording: Wording) -> tuple[Fact, ...]:
@@ -222,6 +197,7 @@ def _deployments(decision: Decision, reach: dict[str, int], wording: Wording) ->
     preferences = view.preferences(view.applying(decision.facts))
     order = rank(view, decision.fitting, decision.fitting, preferences, needs, decision.live.latency_ms)
     tiers = {index: number for number, tier in enumerate(order.tiers, start=1) for index in tier}
+    standing = standings(decision)
     rules = {row.rule.id: row.rule for row in (*view.permits, *view.restrictions)}
     found = []
     for index, deployment in enumerate(view.deployments):
@@ -240,8 +216,10 @@ def _deployments(decision: Decision, reach: dict[str, int], wording: Wording) ->
                 route=places.get(index),
                 tier=tiers.get(index) if index in places else None,
                 attempt=reach.get(deployment.id),
+                standing=standing.get(index, ()),
+                equals=_equals(view, index, places, tiers) if index in places else (),
                 estimate=estimate(deployment, needs.prompt_tokens, output_expected(needs)),
-                labels=_labels(deployment, view.instant, wording),
+                labels=labels(deployment, view.instant, wording),
                 reasons=tuple(obstacles),
                 nearest=_nearest(view, index, decision.facts, wording) if unpermitted else (),
             )
@@ -249,44 +227,8 @@ def _deployments(decision: Decision, reach: dict[str, int], wording: Wording) ->
     return tuple(found)
 
 
-def estimate(deployment: Deployment, prompt_tokens: int, output_tokens: int) -> Estimate:
-    """What a request of this size costs there at the margin, with its parts."""
-    tariff = deployment.tariff
-    if tariff.plan is not None:
-        return Estimate(f"plan {tariff.plan.name}", "0", ())
-    if tariff.capacity is not None or tariff.price is None:
-        return Estimate("capacity", "0", ())
-    parts = tuple(
-        Charge(what, tokens, _money(price), _money(price * tokens / MILLION))
-        for what, tokens, price in (("input", prompt_tokens, tariff.price.input), ("output", output_tokens, tariff.price.output))
-    )
-    return Estimate("tokens", _money(tariff.price.cost(Usage(uncached=prompt_tokens, output=output_tokens))), parts)
-
-
-def _money(usd: Decimal) -> str:
-    return f"{usd.normalize():f}"
-
-
-def _labels(deployment: Deployment, instant: float, wording: Wording) -> tuple[Label, ...]:
-    labels = [
-        _places("processed_in", deployment.processed_in, instant, wording),
-        _places("operated_under", deployment.operated_under, instant, wording),
-        _places("origin", deployment.model.origin, instant, wording),
-    ]
-    return (*labels, *(_assurance(assurance, instant) for assurance in deployment.assurances))
-
-
-def _places(name: str, places: Places, instant: float, wording: Wording) -> Label:
-    until = "" if places.until is None else day_and_time(places.until)
-    state = "anywhere" if places.countries is None else "holds" if places.at(instant) is not None else "stale"
-    words = wording.places(places.countries) if places.countries is not None else UNVOUCHED
-    return Label(name, words, state, places.source, places.verified, until)
-
-
-def _assurance(assurance: Assurance, instant: float) -> Label:
-    ended = assurance.until is not None and instant >= assurance.until
-    until = "" if assurance.until is None else day_and_time(assurance.until)
-    return Label("assurance", assurance.name, "ended" if ended else "holds", assurance.evidence, "", until)
+def _equals(view: View, index: int, places: dict[int, int], tiers: dict[int, int]) -> tuple[str, ...]:
+    return tuple(view.deployments[other].id for other in places if other != index and tiers[other] == tiers[index])
 
 
 def _nearest(view: View, index: int, facts: RequestFacts, wording: Wording) -> tuple[str, ...]:

@@ -1,14 +1,18 @@
 """An explanation as text: for whoever has to answer for the policy, who is seldom a programmer. Short lines, aligned columns."""
 
-from collections.abc import Iterable
 from textwrap import wrap
 from typing import Final
 
-from gateway.core.explanation import Estimate, Explanation, Label, Line
+from gateway.core.course import Step
+from gateway.core.estimate import Estimate
+from gateway.core.explanation import Considered, Explanation, Line
+from gateway.core.labelled import Label
+from gateway.core.standing import Standing
 from gateway.core.terms import Because
 
 WIDTH: Final = 108  # columns; fits a terminal beside a policy, and a page printed for a file
 HASH_CHARS: Final = 12  # of the policy's hash: enough to tell two by; the JSON has the whole
+STEPS_SHOWN: Final = 24  # of failover's courses; the JSON has more
 HEADLINES: Final = {
     "routed": "ROUTED",
     "refused": "REFUSED",
@@ -58,7 +62,9 @@ def _rules(told: Explanation) -> list[str]:
     if not told.permits:
         lines.append("  no permit surely matches, and without a permit there is no route")
     if told.preferences:
-        lines.append(f"  ordered by {', then '.join(told.preferences)}")
+        tokens_in, tokens_out = told.ranked_on
+        basis = f", prices compared on {tokens_in:,} tokens in and {tokens_out:,} out"
+        lines += _indented(f"ordered by {', then '.join(told.preferences)}{basis}", "  ", "    ")
     return lines
 
 
@@ -73,15 +79,39 @@ def _routes(told: Explanation) -> list[str]:
     lines: list[str] = []
     width = max((len(route.deployment) for route in told.routes), default=0)
     for route in told.routes:
-        lines.append(f"  {route.route:>2}  {route.deployment:{width}}  {_cost(route.estimate)}  (rank {route.tier})")
-        lines += _labels(route.labels)
+        lines.append(f"  {route.route:>2}  {route.deployment:{width}}  ${route.estimate.usd}  (rank {route.tier})")
+        lines += [piece for line in _standing(route, told.draw) for piece in _indented(line, "      ", "        ")]
+        lines += _labels(route)
     return lines
+
+
+def _standing(route: Considered, draw: int) -> list[str]:
+    """Why a route stands where it stands, a line for each preference that applies."""
+    lines = [
+        f"by {one.preference}: {_key(one)}" + (f"; so ahead of {', '.join(one.ahead_of)}" if one.ahead_of else "")
+        for one in route.standing
+    ]
+    if route.equals:
+        lines.append(f"equal to {', '.join(route.equals)}: they share the load, here by the draw {draw}")
+    return lines
+
+
+def _key(standing: Standing) -> str:
+    if not standing.parts:
+        return "not preferred" if standing.key else "preferred"
+    units = {"cost": "$", "latency": ""}
+    parts = [
+        f"{part.weight:g} x {part.share:g} ({part.name} {units.get(part.name, '') + part.value if part.value else 'not known'}"
+        f"{' ms' if part.name == 'latency' and part.value else ''})"
+        for part in standing.parts
+    ]
+    return f"{standing.key:g} = {' + '.join(parts)}, less is better"
 
 
 def _exclusions(told: Explanation) -> list[str]:
     lines: list[str] = []
     for place in told.exclusions:
-        lines += ["", f"  {place.deployment}  {_cost(place.estimate)}", *_labels(place.labels)]
+        lines += ["", f"  {place.deployment}  ${place.estimate.usd}", *_labels(place)]
         for reason in place.reasons:
             lines += _indented(f"x {reason.word}" + (f": {reason.detail}" if reason.detail else ""), "    ", "      ")
             if reason.kind == Because.RULE:
@@ -93,7 +123,11 @@ def _exclusions(told: Explanation) -> list[str]:
 
 def _keepers(told: Explanation) -> list[str]:
     rows = [(k.name, "yes" if k.allowed else f"no: {', '.join(k.rules)}", k.kind) for k in told.keepers]
-    return _aligned([(name, f"{answer}  ({kind})" if kind != name else answer) for name, answer, kind in rows])
+    lines = _aligned([(name, f"{answer}  ({kind})" if kind != name else answer) for name, answer, kind in rows])
+    if not told.side.here:
+        return [*lines, "  it may not be processed here at all, so nothing of ours may use it and no side call is made"]
+    calls = ", ".join(f"{call.deployment} ({', '.join(call.apis)})" for call in told.side.calls)
+    return lines + _indented(f"side calls on its content may go to: {calls or 'nowhere'}", "  ", "    ")
 
 
 def _reach(told: Explanation) -> list[str]:
@@ -106,7 +140,30 @@ def _reach(told: Explanation) -> list[str]:
     if never:
         lines.append(f"  allowed, but too far down to be tried: {', '.join(never)}")
     lines.append("  nowhere else, whatever fails.")
-    return [piece for line in lines for piece in _indented(line.strip(), "  ", "    ")]
+    return [piece for line in lines for piece in _indented(line.strip(), "  ", "    ")] + _course(told)
+
+
+def _course(told: Explanation) -> list[str]:
+    """What would happen if each route failed in turn: the steps of every course, in a table."""
+    steps = told.course.steps[:STEPS_SHOWN]
+    lines = ["", "what happens when one is throttled, exhausted or fails (served or rejected is the end)"]
+    names = {step.step: step.deployment for step in told.course.steps}
+    width = max(len(step.deployment) for step in steps)
+    for step in steps:
+        lines += _indented(f"{step.step:>2}  {step.deployment:{width}}  {_then(step, names)}", "  ", " " * (width + 8))
+    left = len(told.course.steps) - len(steps)
+    if left or not told.course.complete:
+        lines.append(f"  and {left or 'some'} more{'' if told.course.complete else ' at the least'}; `--json` lists them")
+    return lines
+
+
+def _then(step: Step, names: dict[int, str]) -> str:
+    def to(following: int | None) -> str:
+        return f"{following} ({names[following]})" if following is not None else "no more is tried"
+
+    if step.after_alone == step.after_endpoint:
+        return f"attempt {step.attempt}, then {to(step.after_alone)}"
+    return f"attempt {step.attempt}, then {to(step.after_alone)}; if its whole endpoint is out, {to(step.after_endpoint)}"
 
 
 def _nearest(told: Explanation) -> list[str]:
@@ -125,9 +182,9 @@ def _nearest(told: Explanation) -> list[str]:
     return lines
 
 
-def _labels(labels: Iterable[Label]) -> list[str]:
-    """One a line: what, where, and who says so until when."""
-    rows = [(label.name.replace("_", " "), _label(label)) for label in labels]
+def _labels(place: Considered) -> list[str]:
+    """The price, then each label: what, where, and who says so, since when and until when."""
+    rows = [("price", _price(place.estimate)), *((label.name.replace("_", " "), _label(label)) for label in place.labels)]
     return [f"    {line}" for line in _aligned(rows)]
 
 
@@ -138,17 +195,25 @@ def _label(label: Label) -> str:
     elif label.until:
         says.append(f"until {label.until[:10]}")
     if label.verified:
-        says.append(f"verified {label.verified}")
+        says.append(f"verified {label.verified}{_age(label.age_days)}")
     if label.source:
         says.append(label.source)
     return label.words + (f"  ({', '.join(says)})" if says else "")
 
 
-def _cost(estimate: Estimate) -> str:
+def _age(days: int | None) -> str:
+    if days is None:
+        return ""
+    plural = "" if abs(days) == 1 else "s"
+    return f", {-days} day{plural} later" if days < 0 else f", {days} day{plural} old"
+
+
+def _price(estimate: Estimate) -> str:
     if not estimate.parts:
-        return f"$0 ({estimate.paid})"
-    parts = " + ".join(f"{p.tokens:,} {p.what} at ${p.usd_per_million}/M" for p in estimate.parts)
-    return f"${estimate.usd} ({parts})"
+        return f"nothing more: {estimate.paid}" + (f" ({estimate.terms})" if estimate.terms else "")
+    paid = [f"{p.tokens:,} {p.what} at ${p.usd_per_million}/M" for p in estimate.parts if p.tokens]
+    free = [f"{p.what} would be ${p.usd_per_million}/M" for p in estimate.parts if not p.tokens]
+    return "; ".join([" + ".join(paid) or "no tokens", *free])
 
 
 def _because(because: str, line: str, indent: str) -> list[str]:

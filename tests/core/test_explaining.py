@@ -56,8 +56,10 @@ def test_a_route_is_told_with_rank_attempt_price_and_labels() -> None:
     assert paris["estimate"] == {
         "paid": "tokens",
         "usd": "0.00429",
+        "terms": "",
         "parts": [
             {"what": "input", "tokens": 100, "usd_per_million": "1.65", "usd": "0.000165"},
+            {"what": "cached input", "tokens": 0, "usd_per_million": "1.65", "usd": "0"},
             {"what": "output", "tokens": 500, "usd_per_million": "8.25", "usd": "0.004125"},
         ],
     }
@@ -70,9 +72,16 @@ def test_a_route_is_told_with_rank_attempt_price_and_labels() -> None:
         "state": "holds",
         "source": "a contract",
         "verified": "",
+        "age_days": None,
         "until": "1970-01-01T00:25:00Z",
     }
-    assert described(ROUTED, "frankfurt/m1")["estimate"] == {"paid": "capacity", "usd": "0", "parts": []}
+    ours = described(ROUTED, "frankfurt/m1")["estimate"]
+    assert ours == {
+        "paid": "capacity",
+        "usd": "0",
+        "terms": "$12.8 an hour whether used or not, 48 requests at once",
+        "parts": [],
+    }
 
 
 def test_an_exclusion_is_told_with_every_reason_and_where_it_stands() -> None:

@@ -1,14 +1,14 @@
-"""`gateway policy check`: every mistake at once, and all cases."""
+"""`gateway policy check`: every mistake at once, all cases, all claims, and what is well written and surely not meant."""
 
 import argparse
 import json
 
-from gateway.commands.shared import Commands, policies, unproved
+from gateway.commands.shared import Commands, policies
 
 
 def add(commands: Commands) -> None:
     """Say what the command takes."""
-    check = commands.add_parser("check", help="find every mistake and run all cases")
+    check = commands.add_parser("check", help="find every mistake, run all cases, prove all claims")
     policies(check)
     check.add_argument("--json", action="store_true")
     check.set_defaults(command=run)
@@ -20,30 +20,38 @@ def run(options: argparse.Namespace) -> int:
     from gateway.config.check import run_cases
     from gateway.config.compile import load
     from gateway.config.problems import render
+    from gateway.proof.judging import counterexamples, linted, proved, told
 
-    loaded = load(options.policies)
+    now = time.time()
+    loaded = load(options.policies, at=now)
+    snapshot = loaded.snapshot
     problems = (*loaded.problems, *loaded.case_problems)
-    results = run_cases(loaded.snapshot, loaded.cases, time.time()) if loaded.snapshot is not None else []
+    results = run_cases(snapshot, loaded.cases, now) if snapshot is not None else []
     failed = [result for result in results if not result.passed]
-    claims = loaded.snapshot.policy.claims if loaded.snapshot is not None else ()
+    verdicts = proved(snapshot, now) if snapshot is not None else ()
+    warnings = (*loaded.warnings, *(linted(loaded, options.policies, now) if snapshot is not None else ()))
+    bad = bool(problems or failed) or not all(verdict.serves for verdict in verdicts)
     if options.json:
         print(json.dumps({
             "problems": [problem.as_record() for problem in problems],
-            "warnings": [warning.as_record() for warning in loaded.warnings],
+            "warnings": [warning.as_record() for warning in warnings],
             "cases": [result.as_record() for result in results],
-            "unproved_claims": [claim.id for claim in claims],
-            "hash": loaded.snapshot.hash if loaded.snapshot is not None else None,
+            "claims": [verdict.as_record() for verdict in verdicts],
+            "hash": snapshot.hash if snapshot is not None else None,
         }, indent=2))  # fmt: skip
-        return int(bool(problems or failed))
-    for text in (render(problems, "problems"), render(loaded.warnings, "warnings")):
+        return int(bad)
+    for text in (render(problems, "problems"), render(warnings, "warnings")):
         if text:
             print(text)
     for result in failed:
         print(f"{result.case.line}: {result.case.note}", *(f"  {line}" for line in result.differences), sep="\n")
-    if loaded.snapshot is not None:
-        if claims:
-            print(unproved(loaded.snapshot))
-        policy, access = loaded.snapshot.policy, loaded.snapshot.access
+    if snapshot is not None:
+        claims = {claim.id: claim for claim in snapshot.policy.claims}
+        for verdict in verdicts:
+            print(told(verdict, claims[verdict.claim]))
+        if found := counterexamples(verdicts):
+            print(found, end="")
+        policy, access = snapshot.policy, snapshot.access
         counts = f"{len(policy.deployments)} deployments, {len(policy.rules)} rules, {len(access.tenants)} tenants"
         print(f"{counts}, {len(access.keys)} keys; {len(results) - len(failed)} of {len(results)} cases came as wanted")
-    return int(bool(problems or failed))
+    return int(bad)

@@ -4,7 +4,7 @@ import argparse
 import os
 from pathlib import Path
 
-from gateway.commands.shared import Commands, policies, say, unproved
+from gateway.commands.shared import Commands, policies, say
 
 
 def add(commands: Commands) -> None:
@@ -17,32 +17,29 @@ def add(commands: Commands) -> None:
     serve.add_argument("--admin-port", type=int, default=8082, help="admin API, on 127.0.0.1 only (8082)")
     serve.add_argument("--admin-token", metavar="env:NAME|file:PATH", help="opens the admin API to whoever shows this token")
     serve.add_argument("--workers", type=int, default=1, help="processes that serve (1)")
-    serve.add_argument("--state", type=Path, default=Path("state"), metavar="DIR", help="where the ledger lies (state)")
-    serve.add_argument("--allow-unproved", action="store_true", help="serve a policy whose claims are not proved")
+    serve.add_argument("--state", type=Path, default=Path("state"), metavar="DIR", help="where ledger and verdicts lie (state)")
     serve.set_defaults(command=run)
 
 
 def run(options: argparse.Namespace) -> int:
     from gateway.app import CannotStart, ServeSettings, serve
-    from gateway.config.compile import load
-    from gateway.config.problems import render
     from gateway.config.secrets import resolve_secrets
+    from gateway.proof.gate import judge
     from gateway.question import answer
 
-    loaded = load(options.policies)
-    for warning in loaded.warnings:
+    judged = judge(options.policies, None, options.state)
+    for warning in judged.warnings:
         say(f"warning: {warning}")
-    snapshot = loaded.snapshot
+    snapshot = judged.snapshot or judged.refused
     if snapshot is None:
-        say(render(loaded.problems, f"{options.policies} can't be served"))
+        say("\n".join(judged.problems))
         return 1
-    reasons = [
+    reasons = [*judged.problems, *judged.counterexamples.splitlines()]
+    reasons += [
         f"the key `{key.id}` of `{key.tenant}` is a demo key, which everybody knows: put one of `gateway keys new` there"
         for key in snapshot.access.keys.values()
         if key.demo
     ]
-    if snapshot.policy.claims and not options.allow_unproved:
-        reasons.append(f"{unproved(snapshot)} Remove them, or serve with `--allow-unproved`")
     secrets = resolve_secrets(snapshot.policy)
     reasons += secrets.missing
     token, trouble = _token(options.admin_token)
@@ -50,8 +47,6 @@ def run(options: argparse.Namespace) -> int:
     if reasons:
         say("\n".join(reasons))
         return 1
-    if snapshot.policy.claims:
-        say(f"warning: {unproved(snapshot)}")
     settings = ServeSettings(
         snapshot=snapshot,
         secrets=secrets.endpoints,

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 else:
     Commands = Any
 
-__all__ = ["Commands", "loaded_to_ask", "policies", "say", "unproved"]
+__all__ = ["Commands", "loaded_to_ask", "policies", "say"]
 
 
 def policies(parser: argparse.ArgumentParser) -> None:
@@ -33,8 +33,3 @@ def loaded_to_ask(folder: Path) -> "Snapshot | None":
     if loaded.snapshot is None:
         say(render(loaded.problems, f"{folder} can't be asked"))
     return loaded.snapshot
-
-
-def unproved(snapshot: "Snapshot") -> str:
-    """The plain line about claims that nobody has proved."""
-    return f"the claims {', '.join(claim.id for claim in snapshot.policy.claims)} are not proved: this version can't prove claims."

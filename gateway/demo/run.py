@@ -16,14 +16,13 @@ from openai import APIStatusError, AsyncOpenAI
 from openai.types.chat import ChatCompletion
 
 from gateway.app import CannotStart, ServeSettings, Supervisor, redirected
-from gateway.config.compile import load
 from gateway.config.demo_keys import demo_key
-from gateway.config.problems import render
 from gateway.core.policy import Snapshot
 from gateway.demo.lines import Line, headed, lined
 from gateway.demo.places import Places
 from gateway.demo.tour import TOUR, Step
 from gateway.ledger.reading import Tail
+from gateway.proof.gate import judge
 from gateway.question import answer
 from gateway.simulators.engine import EngineError
 
@@ -34,16 +33,16 @@ STEP_S_MAX: Final = 60.0  # a small model on a busy machine takes a few seconds
 
 def run(folder: Path, port: int, ops_port: int, admin_port: int, *, once: bool, as_json: bool) -> int:
     """`gateway demo`; returns the exit code: with `once`, 1 if a request went where it must not."""
-    loaded = load(folder)
-    if loaded.snapshot is None:
-        print(render(loaded.problems, f"{folder} can't be served"), file=sys.stderr)
-        return 1
-    for warning in loaded.warnings:
+    judged = judge(folder)
+    for warning in judged.warnings:
         print(f"warning: {warning}", file=sys.stderr)
-    if loaded.snapshot.policy.claims and not as_json:
-        print(f"Not proved, as this version can't prove claims: {', '.join(c.id for c in loaded.snapshot.policy.claims)}.\n")
+    if judged.snapshot is None:
+        print(*judged.problems, judged.counterexamples, sep="\n", file=sys.stderr)
+        return 1
+    if judged.verdicts and not as_json:
+        print(f"Proved, for all requests: {', '.join(verdict.claim for verdict in judged.verdicts)}.\n")
     try:
-        return asyncio.run(_run(loaded.snapshot, port, ops_port, admin_port, once=once, as_json=as_json))
+        return asyncio.run(_run(judged.snapshot, port, ops_port, admin_port, once=once, as_json=as_json))
     except (CannotStart, EngineError, OSError) as error:
         print(error, file=sys.stderr)
         return 1

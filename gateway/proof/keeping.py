@@ -1,0 +1,88 @@
+"""Verdicts kept on disk, so that a policy that was proved today is not proved again: by content, by prover, and for a day.
+
+What is kept saves work and nothing else. A file that is missing, cut short or tampered with is a policy to be proved again.
+"""
+
+import contextlib
+import hashlib
+import importlib.metadata
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any, Final
+
+from gateway import __version__
+from gateway.config.canonical import content_hash
+from gateway.core.policy import Snapshot
+from gateway.proof.claims import DAY_S
+from gateway.proof.verdict import Proof, Verdict, verdict_of
+
+FILES_MAX: Final = 100  # the last so many policies; a file is a few kilobytes
+SUFFIX: Final = ".json"
+
+
+def prover() -> str:
+    """What proves here, with its versions: the solver's, ours, and the sha256 of this package's own text. z3 is not imported."""
+    text = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        text.update(path.read_bytes())
+    return f"z3 {importlib.metadata.version('z3-solver')}, gateway {__version__}, {text.hexdigest()[:16]}"
+
+
+class Kept:
+    """The verdicts in `folder`. Never raises for what the disk does: then nothing is kept."""
+
+    def __init__(self, folder: Path, by: str) -> None:
+        self._folder = folder
+        self._by = by
+
+    def find(self, snapshot: Snapshot, at: float) -> tuple[Verdict, ...] | None:
+        """The verdicts on `snapshot` that still hold at `at` (UTC seconds); None if it has to be proved."""
+        try:
+            record = json.loads(self._path(snapshot).read_bytes())
+            proof = Proof(float(record["at"]), record["prover"], tuple(verdict_of(found) for found in record["verdicts"]))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return None
+        claims = [claim.id for claim in snapshot.policy.claims]
+        same = proof.prover == self._by and [verdict.claim for verdict in proof.verdicts] == claims
+        return proof.verdicts if same and _holds(proof, at) else None
+
+    def keep(self, snapshot: Snapshot, at: float, verdicts: tuple[Verdict, ...]) -> None:
+        """Keep verdicts that were found `at` (UTC seconds)."""
+        record = {"at": at, "prover": self._by, "verdicts": [verdict.as_record() for verdict in verdicts]}
+        with contextlib.suppress(OSError):
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _write(self._path(snapshot), record)
+            self._prune()
+
+    def _path(self, snapshot: Snapshot) -> Path:
+        # lines of files are no part of a policy's hash, and are told in verdicts
+        policy = snapshot.policy
+        lines = (*(c.line for c in policy.claims), *(d.endpoint.line for d in policy.deployments))
+        return self._folder / (content_hash(snapshot.hash, self._by, lines) + SUFFIX)
+
+    def _prune(self) -> None:
+        """Remove the oldest beyond FILES_MAX."""
+        files = sorted(self._folder.glob(f"*{SUFFIX}"), key=lambda path: path.stat().st_mtime)
+        for path in files[: max(0, len(files) - FILES_MAX)]:
+            path.unlink(missing_ok=True)
+
+
+def _holds(proof: Proof, at: float) -> bool:
+    """Whether what was found then is true now: the same day, no earlier, and no label has ended since that a claim hung on."""
+    lapsed = any(verdict.lapses is not None and verdict.lapses <= at for verdict in proof.verdicts)
+    decided = all(verdict.status != "undecided" for verdict in proof.verdicts)  # a quieter machine may do better
+    return proof.at <= at < (proof.at // DAY_S + 1) * DAY_S and not lapsed and decided
+
+
+def _write(path: Path, record: dict[str, Any]) -> None:
+    """All of it or nothing: whoever reads meanwhile reads what was there before."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
+    try:
+        with os.fdopen(handle, "w") as file:
+            json.dump(record, file)
+        Path(name).replace(path)
+    except OSError:
+        Path(name).unlink(missing_ok=True)
+        raise

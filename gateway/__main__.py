@@ -5,7 +5,20 @@ import sys
 from collections.abc import Callable, Sequence
 
 from gateway import __version__
-from gateway.commands import demo, keys_new, policy_check, policy_diff, policy_explain, policy_prove, policy_schema, serve, simulate
+from gateway.commands import (
+    demo,
+    keys_new,
+    policy_check,
+    policy_diff,
+    policy_explain,
+    policy_history,
+    policy_prove,
+    policy_rollback,
+    policy_schema,
+    policy_test,
+    serve,
+    simulate,
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -28,7 +41,8 @@ def _parser() -> argparse.ArgumentParser:
     policy = commands.add_parser("policy", help="check, explain and prove a policy").add_subparsers(
         required=True, metavar="COMMAND"
     )
-    for part in (policy_check, policy_prove, policy_diff, policy_explain, policy_schema):
+    asking = (policy_check, policy_prove, policy_test, policy_explain, policy_diff)
+    for part in (*asking, policy_history, policy_rollback, policy_schema):
         part.add(policy)
     keys = commands.add_parser("keys", help="make keys").add_subparsers(required=True, metavar="COMMAND")
     keys_new.add(keys)

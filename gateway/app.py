@@ -5,33 +5,33 @@ what an admin sends to `decide`. A dead worker is replaced; a dead supervisor ta
 """
 
 import asyncio
-import contextlib
 import errno
 import ipaddress
 import os
 import signal
 import socket
-import subprocess
-import sys
-from collections.abc import Callable, Coroutine, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
-from gateway.channel import Drain, Start, pack, read_report
+from gateway import defects
+from gateway.clock import SystemClock
+from gateway.config.secrets import resolve_secrets
+from gateway.control.tokens import NOBODY, Tokens
 from gateway.core.policy import Deployment, Endpoint, Snapshot
+from gateway.fleet import Fleet, InForce
+from gateway.ledger.changes import ChangeLog
+from gateway.proof.gate import Judged, judge
+from gateway.reload.history import History
+from gateway.reload.reloader import Reloader
 
 if TYPE_CHECKING:
     import uvicorn
 
-INHERITED: Final = frozenset({
-    "PATH", "PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "LANG", "LC_ALL", "TZ", "TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR",
-})  # fmt: skip
 BACKLOG: Final = 4096
-RESPAWN_S: Final = 0.5  # doubled with each death in a row, up to RESPAWN_S_MAX: a worker that can't start must not eat the machine
-RESPAWN_S_MAX: Final = 30.0
-STEADY_S: Final = 60.0  # a worker that has lived so long was no false start
+Decide = Callable[[Snapshot, Mapping[str, Any]], Mapping[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +46,11 @@ class ServeSettings:
     ops_host: str = "0.0.0.0"
     ops_port: int = 8081
     admin_port: int = 8082
-    admin_token: str | None = None  # None: the admin API is not opened
+    admin_tokens: Tokens = NOBODY  # none: the admin API is not opened
     workers: int = 1
     demo: bool = False
-    decide: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = None  # what `/admin/v1/decide` answers with
+    decide: Decide | None = None  # what `/admin/v1/decide` answers with
+    folder: Path | None = None  # where `snapshot` comes from, and what is loaded again when it changes; None: nothing is
 
 
 def serve(settings: ServeSettings) -> int:
@@ -91,40 +92,19 @@ def redirected(snapshot: Snapshot, overrides: Mapping[str, str]) -> Snapshot:
     return replace(snapshot, policy=policy)
 
 
-@dataclass(slots=True)
-class Process:
-    """One worker as the supervisor knows it. `report` is its last; {} before the first."""
-
-    popen: subprocess.Popen[bytes]
-    writer: asyncio.StreamWriter
-    report: dict[str, Any] = field(default_factory=dict)
-
-
 class Supervisor:
     """All of `gateway serve`. `log` takes an event and its fields."""
 
     def __init__(self, settings: ServeSettings, log: Callable[..., None]) -> None:
         self.settings = settings
-        self.processes: dict[int, Process] = {}
-        self.draining = False
-        self.last_words: list[Mapping[str, Any]] = []  # the last report of each worker that has died
         self.log = log
         self._listener = bind(settings.host, settings.port)
         make_ledger(settings.state)
+        in_force = InForce(0, settings.snapshot, settings.secrets)
+        self.fleet = Fleet(self._listener, settings.state, in_force, log, workers=settings.workers, demo=settings.demo)
+        self.reloader = None if settings.folder is None else self._reloader(settings.folder)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._keeping: list[asyncio.Task[None]] = []
         self._stopped = asyncio.Event()
-        self._ready = asyncio.Event()
-
-    @property
-    def ready(self) -> bool:
-        """Whether a worker serves and none is being told to stop."""
-        return not self.draining and any(process.report.get("ready") for process in self.processes.values())
-
-    @property
-    def reports(self) -> Iterable[Mapping[str, Any]]:
-        """The last report of each worker that lives."""
-        return [process.report for process in self.processes.values()]
 
     @property
     def port(self) -> int:
@@ -136,7 +116,9 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         for name in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(name, self.stop)
-        self._keeping = [loop.create_task(self._keep(number)) for number in range(self.settings.workers)]
+        # before anything is awaited: an impatient administrator's SIGHUP must not end what has just begun
+        loop.add_signal_handler(signal.SIGHUP, self._hung_up)
+        self.fleet.start()
         await self.until_ready()
         # from here on clients are served: what follows takes a second to import, and none of theirs
         control, control_ports = self._control()
@@ -151,17 +133,22 @@ class Supervisor:
             access=settings.snapshot.access.hash[:12],
             deployments=len(settings.snapshot.policy.deployments),
         )
+        if self.reloader is not None:
+            self._start(self.reloader.watch())
         await self._stopped.wait()
-        await self._drain()
+        await self.fleet.drain()
+        self.log("stopped")
         for server in control:
             server.should_exit = True
         for task in self._tasks:
             task.cancel()
+        if self.reloader is not None:
+            self.reloader.close()
         return 0
 
     async def until_ready(self) -> None:
         """Wait until a worker serves, or the supervisor was told to stop."""
-        waiting = [asyncio.ensure_future(event.wait()) for event in (self._ready, self._stopped)]
+        waiting = [asyncio.ensure_future(event.wait()) for event in (self.fleet.ready_once, self._stopped)]
         await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         for task in waiting:
             task.cancel()
@@ -169,70 +156,33 @@ class Supervisor:
     def stop(self) -> None:
         """Drain and exit; a second call exits at once."""
         if self._stopped.is_set():
-            for process in self.processes.values():
-                process.popen.kill()
+            self.fleet.kill()
         self._stopped.set()
 
-    # --- workers ------------------------------------------------------------------------------------------------------
+    def _hung_up(self) -> None:
+        if self.reloader is None:
+            self.log("reload_refused", why="this gateway was started without a folder to load from")
+        elif not self._stopped.is_set():
+            self._start(self.reloader.hung_up())
 
     def _start(self, coroutine: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(coroutine)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
 
-    async def _keep(self, number: int) -> None:
-        """Keep worker `number` running until the supervisor drains."""
-        loop = asyncio.get_running_loop()
-        pause_s = RESPAWN_S
-        while not self.draining:
-            began = loop.time()
-            code = await self._live(number)
-            if self.draining:
-                return
-            self.log("worker_died", worker=number, code=code, next_in_s=pause_s)
-            pause_s = RESPAWN_S if loop.time() - began > STEADY_S else min(pause_s * 2, RESPAWN_S_MAX)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stopped.wait(), pause_s)
-                return
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            defects.report(error)
 
-    async def _live(self, number: int) -> int:
-        """One life of a worker, from its spawning to its end; returns its exit code."""
-        ours, theirs = socket.socketpair()
-        with theirs:
-            command = [sys.executable, "-m", "gateway.worker"]
-            command += ["--listener", str(self._listener.fileno()), "--channel", str(theirs.fileno())]
-            # spawned, not forked; a blocking call, but of a millisecond, and before or between lives of a worker
-            popen = subprocess.Popen(  # noqa: ASYNC220
-                command, pass_fds=(self._listener.fileno(), theirs.fileno()), stdin=subprocess.DEVNULL, env=_environment()
-            )
-        reader, writer = await asyncio.open_connection(sock=ours)
-        settings = self.settings
-        start = Start(number, settings.snapshot, dict(settings.secrets), str(settings.state), settings.demo)
-        writer.write(pack(start))
-        process = self.processes[number] = Process(popen, writer)
-        if self.draining:  # told to stop between the spawning and here: nobody else would tell this worker
-            writer.write(pack(Drain()))
-        try:
-            while (report := await read_report(reader)) is not None:
-                process.report = report
-                if report.get("ready"):
-                    self._ready.set()
-        finally:
-            writer.close()
-            self.last_words.append({"metrics": process.report.get("metrics", {})})
-            del self.processes[number]
-        return await asyncio.get_running_loop().run_in_executor(None, popen.wait)
+    def _reloader(self, folder: Path) -> Reloader:
+        state = self.settings.state
+        audit = ChangeLog(state / "ledger", SystemClock())
 
-    async def _drain(self) -> None:
-        """Have all workers finish what they do. Each ends by itself; `drain_s_max` is theirs to keep."""
-        self.draining = True
-        self.log("draining", in_flight=sum(process.report.get("in_flight", 0) for process in self.processes.values()))
-        for process in list(self.processes.values()):
-            with contextlib.suppress(ConnectionError):
-                process.writer.write(pack(Drain()))
-        self._listener.close()  # the last copy but the workers': from now on connecting is refused, and not left to wait for nobody
-        await asyncio.gather(*self._keeping)
-        self.log("stopped")
+        def judged(staged: Path) -> Judged:
+            return judge(staged, None, state)
+
+        return Reloader(folder, self.fleet, History(state), audit, self.log, judge=judged, resolve=resolve_secrets)
 
     # --- the control plane --------------------------------------------------------------------------------------------
 
@@ -242,12 +192,14 @@ class Supervisor:
         from gateway.control.ops import ops_app
         from gateway.control.serving import serving
         from gateway.ledger.registry import Registry
+        from gateway.reload.asking import Asking
 
         settings = self.settings
-        registry = Registry(settings.snapshot, self)
-        servers = [(serving(ops_app(self, registry.exposition)), bind(settings.ops_host, settings.ops_port))]
-        if settings.admin_token is not None:
-            app = admin_app(self, settings.snapshot, settings.admin_token, settings.decide)
+        registry = Registry(self.fleet, self.reloader)
+        servers = [(serving(ops_app(self.fleet, registry.exposition)), bind(settings.ops_host, settings.ops_port))]
+        if settings.admin_tokens.all:
+            policies = None if self.reloader is None else Asking(self.reloader)
+            app = admin_app(self.fleet, settings.admin_tokens, settings.decide, policies)
             servers.append((serving(app), bind("127.0.0.1", settings.admin_port)))
         for server, listener in servers:
             self._start(server.serve(sockets=[listener]))
@@ -264,11 +216,6 @@ def make_ledger(state: Path) -> None:
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise CannotStart(f"can't write the ledger into {folder}: {reason}; name another folder with `--state`") from error
-
-
-def _environment() -> dict[str, str]:
-    """What a worker needs to know of its surroundings: where Python, its packages and CA files are. No credential is among it."""
-    return {name: os.environ[name] for name in INHERITED if name in os.environ}
 
 
 def bind(host: str, port: int) -> socket.socket:

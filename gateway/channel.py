@@ -27,6 +27,30 @@ class Start:
     secrets: dict[str, str | None]
     state: str  # folder
     demo: bool
+    epoch: int = 0  # of the snapshot: counts the switches from one to another
+
+
+@dataclass(frozen=True, slots=True)
+class Prepare:
+    """Build all that serving under `snapshot` takes, and say so (`prepared`, or `trouble`); go on as before."""
+
+    epoch: int
+    snapshot: Snapshot
+    secrets: dict[str, str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """From this moment begin requests under what was prepared as `epoch`, and say so (`epoch`)."""
+
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Abandon:
+    """Forget what was prepared as `epoch`."""
+
+    epoch: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +58,10 @@ class Drain:
     """Stop accepting, finish what is under way, exit."""
 
 
-def pack(command: Start | Drain) -> bytes:
+Command = Start | Prepare | Commit | Abandon | Drain
+
+
+def pack(command: Command) -> bytes:
     """A command as it goes over the wire."""
     body = pickle.dumps(command)
     return _LENGTH.pack(len(body)) + body
@@ -46,7 +73,7 @@ def pack_report(report: dict[str, Any]) -> bytes:
     return _LENGTH.pack(len(body)) + body
 
 
-async def read_command(reader: asyncio.StreamReader) -> Start | Drain | None:
+async def read_command(reader: asyncio.StreamReader) -> Command | None:
     """The next command, or None when the supervisor is gone."""
     body = await _read(reader, None)
     return None if body is None else pickle.loads(body)

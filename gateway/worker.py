@@ -12,6 +12,8 @@ import random
 import signal
 import socket
 import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -19,16 +21,18 @@ from typing import Final
 import uvloop
 
 from gateway import defects
-from gateway.channel import Drain, Start, pack_report, read_command
+from gateway.channel import Abandon, Commit, Drain, Prepare, Start, pack_report, read_command
 from gateway.clock import SystemClock
+from gateway.core.policy import Snapshot
 from gateway.ledger.audit import Audit
 from gateway.ledger.metrics import WorkerMeter
 from gateway.pipeline import World
 from gateway.state.live import LocalLive
 from gateway.state.watching import Watched
+from gateway.upstream.address import Address
 from gateway.upstream.http import Transport, address_of
 from gateway.upstream.upstreams import Upstreams
-from gateway.wire.plane import Plane
+from gateway.wire.plane import Plane, Prepared
 from gateway.wire.server import Server
 
 REPORT_S: Final = 1.0
@@ -42,14 +46,17 @@ class Worker:
     def __init__(self, start: Start, listener: socket.socket, loop: asyncio.AbstractEventLoop) -> None:
         snapshot = start.snapshot
         bounds = snapshot.policy.bounds
-        endpoints = {deployment.endpoint.id: deployment.endpoint for deployment in snapshot.policy.deployments}
-        addresses = {name: address_of(endpoint, start.secrets.get(name)) for name, endpoint in endpoints.items()}
+        self.epoch = start.epoch
+        self._loop = loop
+        self._waiting: Switch | None = None
+        self._trouble: tuple[int, str] | None = None  # the epoch that could not be prepared, and why
+        self._addresses = addresses_of(snapshot, start.secrets)
         self.clock = SystemClock()
         self.transport = Transport(loop, bounds)
         self.ledger = Audit(Path(start.state, "ledger"), f"worker-{start.number}", self.clock)
         self.live = LocalLive(bounds, snapshot.policy.deployments)
         self.meter = WorkerMeter(snapshot)
-        upstreams = Upstreams(self.transport, addresses, start.secrets, bounds, self.clock, loop)
+        upstreams = Upstreams(self.transport, self._addresses, start.secrets, bounds, self.clock, loop)
         world = World(
             clock=self.clock,
             upstream=Watched(upstreams, self.live, self.clock),
@@ -63,18 +70,73 @@ class Worker:
         self.plane = Plane(world, snapshot, demo=start.demo)
         self.server = Server(self.plane, listener)
 
+    # --- from one snapshot to another ---------------------------------------------------------------------------------
+
+    def prepare(self, command: Prepare) -> None:
+        """Build all that serving under another snapshot takes. What goes wrong is reported, and changes nothing."""
+        try:
+            snapshot = command.snapshot
+            bounds = snapshot.policy.bounds
+            addresses = addresses_of(snapshot, command.secrets)
+            upstreams = Upstreams(self.transport, addresses, command.secrets, bounds, self.clock, self._loop)
+            watched = Watched(upstreams, self.live, self.clock)
+            world = replace(self.plane.world, upstream=watched, bounds=bounds)
+            self._waiting = Switch(command.epoch, world, self.plane.prepare(snapshot), addresses)
+        except Exception as error:  # noqa: BLE001 - a worker that serves well must not die of what it does not serve yet
+            defects.report(error)
+            self._trouble = command.epoch, type(error).__name__
+
+    def commit(self, epoch: int) -> None:
+        """Begin requests under what was prepared as `epoch`; nothing happens if that is not what waits."""
+        switch = self._waiting
+        if switch is None or switch.epoch != epoch:
+            return
+        bounds, deployments = switch.world.bounds, switch.prepared.timeline.snapshot.policy.deployments
+        renewed = [name for name, address in switch.addresses.items() if self._addresses.get(name) != address]
+        self.plane.adopt(switch.prepared, switch.world)
+        self.meter.adopt(switch.prepared.timeline.snapshot)
+        self.live.adopt(bounds, deployments, renewed)
+        self.transport.bounds = bounds
+        self.transport.retire(switch.addresses.values())
+        self._addresses = switch.addresses
+        self.epoch, self._waiting = epoch, None
+
+    def abandon(self, epoch: int) -> None:
+        """Forget what was prepared as `epoch`."""
+        if self._waiting is not None and self._waiting.epoch == epoch:
+            self._waiting = None
+
     def report(self) -> bytes:
         """How this worker is, for the supervisor."""
         stats = self.transport.stats
         return pack_report({
             "ready": self.server.ready,
             "snapshot": self.plane.snapshot.hash,
+            "epoch": self.epoch,
+            "prepared": None if self._waiting is None else self._waiting.epoch,
+            "trouble": self._trouble,
             "in_flight": self.server.in_flight,
             "connections": self.server.connections,
             "upstream_connections": dict(stats.open_by_endpoint),
             "live": self.live.rows(self.clock.now()),
             "metrics": self.meter.totals(),
         })  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Switch:
+    """What waits for its commit."""
+
+    epoch: int
+    world: World
+    prepared: Prepared
+    addresses: Mapping[str, Address]
+
+
+def addresses_of(snapshot: Snapshot, secrets: Mapping[str, str | None]) -> Mapping[str, Address]:
+    """Where each endpoint of `snapshot` is and what is shown there, by its id."""
+    endpoints = {deployment.endpoint.id: deployment.endpoint for deployment in snapshot.policy.deployments}
+    return {name: address_of(endpoint, secrets.get(name)) for name, endpoint in endpoints.items()}
 
 
 async def _run(listener: socket.socket, channel: socket.socket) -> int:
@@ -90,7 +152,7 @@ async def _run(listener: socket.socket, channel: socket.socket) -> int:
     gc.set_threshold(*GC_THRESHOLD)
     serving = loop.create_task(worker.server.run())
     reporting = loop.create_task(_report(worker, writer))
-    listening = loop.create_task(_listen(worker, reader))
+    listening = loop.create_task(_listen(worker, reader, writer))
     done, _ = await asyncio.wait((serving, reporting, listening), return_when=asyncio.FIRST_COMPLETED)
     for task in (serving, reporting, listening):
         task.cancel()
@@ -107,11 +169,22 @@ async def _run(listener: socket.socket, channel: socket.socket) -> int:
     return 0
 
 
-async def _listen(worker: Worker, reader: asyncio.StreamReader) -> None:
-    """Obey commands until the supervisor is gone."""
+async def _listen(worker: Worker, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Obey commands until the supervisor is gone, and answer each with a report."""
     while (command := await read_command(reader)) is not None:
-        if isinstance(command, Drain):
-            worker.server.drain()
+        match command:
+            case Drain():
+                worker.server.drain()
+            case Prepare():
+                worker.prepare(command)
+            case Commit(epoch):
+                worker.commit(epoch)
+            case Abandon(epoch):
+                worker.abandon(epoch)
+            case Start():
+                continue  # it has
+        writer.write(worker.report())
+        await writer.drain()
 
 
 async def _report(worker: Worker, writer: asyncio.StreamWriter) -> None:

@@ -3,8 +3,12 @@
 import argparse
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gateway.commands.shared import Commands, policies, say
+
+if TYPE_CHECKING:
+    from gateway.control.tokens import Tokens
 
 
 def add(commands: Commands) -> None:
@@ -15,7 +19,13 @@ def add(commands: Commands) -> None:
     serve.add_argument("--port", type=int, default=8080, help="data port (8080)")
     serve.add_argument("--ops-port", type=int, default=8081, help="health and metrics (8081)")
     serve.add_argument("--admin-port", type=int, default=8082, help="admin API, on 127.0.0.1 only (8082)")
-    serve.add_argument("--admin-token", metavar="env:NAME|file:PATH", help="opens the admin API to whoever shows this token")
+    serve.add_argument(
+        "--admin-token",
+        action="append",
+        default=[],
+        metavar="[ROLE=]env:NAME|file:PATH",
+        help="opens the admin API to whoever shows this token; ROLE: `policy` (may change it; the default) or `read`; repeatable",
+    )
     serve.add_argument("--workers", type=int, default=1, help="processes that serve (1)")
     serve.add_argument("--state", type=Path, default=Path("state"), metavar="DIR", help="where ledger and verdicts lie (state)")
     serve.set_defaults(command=run)
@@ -26,6 +36,7 @@ def run(options: argparse.Namespace) -> int:
     from gateway.config.secrets import resolve_secrets
     from gateway.proof.gate import judge
     from gateway.question import answer
+    from gateway.reload.admission import reasons
 
     judged = judge(options.policies, None, options.state)
     for warning in judged.warnings:
@@ -34,18 +45,12 @@ def run(options: argparse.Namespace) -> int:
     if snapshot is None:
         say("\n".join(judged.problems))
         return 1
-    reasons = [*judged.problems, *judged.counterexamples.splitlines()]
-    reasons += [
-        f"the key `{key.id}` of `{key.tenant}` is a demo key, which everybody knows: put one of `gateway keys new` there"
-        for key in snapshot.access.keys.values()
-        if key.demo
-    ]
     secrets = resolve_secrets(snapshot.policy)
-    reasons += secrets.missing
-    token, trouble = _token(options.admin_token)
-    reasons += trouble
-    if reasons:
-        say("\n".join(reasons))
+    why_not = reasons(judged, secrets)
+    tokens, trouble = _tokens(options.admin_token)
+    why_not += trouble
+    if why_not:
+        say("\n".join(why_not))
         return 1
     settings = ServeSettings(
         snapshot=snapshot,
@@ -55,9 +60,10 @@ def run(options: argparse.Namespace) -> int:
         port=options.port,
         ops_port=options.ops_port,
         admin_port=options.admin_port,
-        admin_token=token,
+        admin_tokens=tokens,
         workers=options.workers,
-        decide=lambda question: answer(snapshot, question),
+        decide=answer,
+        folder=options.policies,
     )
     try:
         return serve(settings)
@@ -66,12 +72,25 @@ def run(options: argparse.Namespace) -> int:
         return 1
 
 
-def _token(source: str | None) -> tuple[str | None, list[str]]:
-    if source is None:
-        return None, []
-    kind, _, place = source.partition(":")
-    try:
-        token = os.environ.get(place, "") if kind == "env" else Path(place).read_text().strip() if kind == "file" else ""
-    except OSError as error:
-        return None, [f"the admin token's file `{place}` can't be read ({error.strerror})"]
-    return (token, []) if token else (None, ["`--admin-token` must name a set variable (env:NAME) or a file (file:PATH)"])
+def _tokens(sources: list[str]) -> "tuple[Tokens, list[str]]":
+    """The tokens, and a line for each that is not one."""
+    from gateway.control.tokens import POLICY, ROLES, tokens_of
+
+    found, troubles = [], []
+    for given in sources:
+        role, equals, source = given.rpartition("=")
+        role = role if equals else POLICY
+        kind, _, place = source.partition(":")
+        try:
+            token = os.environ.get(place, "") if kind == "env" else Path(place).read_text() if kind == "file" else ""
+        except (OSError, UnicodeDecodeError) as error:
+            why = getattr(error, "strerror", None) or "it is not text"
+            troubles.append(f"the admin token's file `{place}` can't be read ({why})")
+            continue
+        token = token.strip()
+        if not token or role not in ROLES:
+            what = "a set variable (env:NAME) or a file (file:PATH), after `read=`, `policy=` or neither"
+            troubles.append(f"`--admin-token {given}` must name {what}")
+            continue
+        found.append((role, source, token))
+    return tokens_of(found), troubles

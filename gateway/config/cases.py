@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from gateway.config.documents import FILES_MAX, Node, Sequence, read_file
+from gateway.config.documents import Node, Sequence, read_file
+from gateway.config.folder import FILES_MAX
 from gateway.config.known import Known
 from gateway.config.problems import Mark, Problems, show
 from gateway.config.reading import At, entries, flag, instant, text, whole, word, words

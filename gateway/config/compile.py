@@ -7,7 +7,6 @@ mistake as far as it can without telling people of mere echoes: where a file can
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
 
 from gateway.config import cases as case_documents
 from gateway.config import lint
@@ -17,8 +16,9 @@ from gateway.config.cases import Case
 from gateway.config.catalogue import Catalogue
 from gateway.config.claims import compile_claims
 from gateway.config.collect import collect
-from gateway.config.documents import FILES_MAX, FOLDER_BYTES_MAX, Node, read_file
+from gateway.config.documents import Node, read_file
 from gateway.config.endpoints import Endpoints
+from gateway.config.folder import CASES, FILES_MAX, FOLDER_BYTES_MAX
 from gateway.config.known import Known
 from gateway.config.limits import compile_at_most, compile_bounds
 from gateway.config.preferences import compile_preferences
@@ -28,8 +28,6 @@ from gateway.config.rules import compile_rules
 from gateway.config.sections import Sections, check, merge
 from gateway.config.vocabulary import OURS, SINKS
 from gateway.core.policy import Access, Keeper, Places, Policy, Snapshot
-
-CASES: Final = "cases"
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,11 +26,9 @@ from ruamel.yaml.events import (
     SequenceStartEvent,
 )
 
+from gateway.config.folder import FILE_BYTES_MAX
 from gateway.config.problems import Mark, Problems, show
 
-FILE_BYTES_MAX: Final = 2_000_000  # the parser reads about 300 kB a second; 300 rules and 200 deployments are 100 kB
-FOLDER_BYTES_MAX: Final = 4_000_000  # of all files together: what is still read within the time that a reload may take
-FILES_MAX: Final = 100  # of one folder; a policy has a handful
 DEPTH_MAX: Final = 24  # of nested maps and lists; the language itself nests eight deep
 
 NUMBER: Final = re.compile(r"[-+]?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]{1,2})?")

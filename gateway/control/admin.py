@@ -1,10 +1,10 @@
-"""The admin API: explains decisions and shows endpoints. Reads only; whoever calls shows the admin token.
+"""The admin API: explains decisions, shows endpoints and decisions of the past, shows and changes the policy (policy_routes.py).
 
-Loopback only; the Host must be a loopback name and an Origin, if a browser sends one, must be this very server, so that no web page
-an admin happens to visit can ask anything here. What `decide` is given is not sent, kept or logged.
+Whoever calls shows a token, and its role says what it may. Loopback only; the Host must be a loopback name and an Origin, if a
+browser sends one, must be this very server, so that no web page an admin happens to visit can ask anything here. What `decide` is
+given is not sent, kept or logged.
 """
 
-import hmac
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol
@@ -15,6 +15,9 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 
 from gateway import defects
+from gateway.control.answers import error
+from gateway.control.policy_routes import Policies, add_policy_routes
+from gateway.control.tokens import POLICY, Tokens
 from gateway.core.answer import Problem
 from gateway.core.policy import Places, Snapshot
 
@@ -27,14 +30,17 @@ class Fleet(Protocol):
     """What is asked of the supervisor."""
 
     @property
+    def snapshot(self) -> Snapshot: ...
+
+    @property
     def reports(self) -> Iterable[Mapping[str, Any]]: ...
 
 
-Decide = Callable[[Mapping[str, Any]], Mapping[str, Any]]
+Decide = Callable[[Snapshot, Mapping[str, Any]], Mapping[str, Any]]
 
 
-def admin_app(fleet: Fleet, snapshot: Snapshot, token: str, decide: Decide | None) -> FastAPI:
-    """`decide` explains a request given as facts or whole; it raises Problem for one that can't be."""
+def admin_app(fleet: Fleet, tokens: Tokens, decide: Decide | None, policies: Policies | None = None) -> FastAPI:
+    """`decide` explains a request given as facts or whole; it raises Problem for one that can't be. None: that is not offered."""
     app = FastAPI(title="Residency Gateway: admin", version="1", redoc_url=None)
 
     @app.middleware("http")
@@ -42,41 +48,47 @@ def admin_app(fleet: Fleet, snapshot: Snapshot, token: str, decide: Decide | Non
         host = urlsplit(f"//{request.headers.get('host', '')}").hostname
         origin = request.headers.get("origin")
         if host not in LOOPBACK or (origin is not None and urlsplit(origin).netloc != request.headers.get("host")):
-            return _error(403, "wrong_host", "the admin API is for this machine: the Host or Origin header names another")
+            return error(403, "wrong_host", "the admin API is for this machine: the Host or Origin header names another")
         scheme, _, shown = request.headers.get("authorization", "").partition(" ")
-        known = hmac.compare_digest(shown.strip().encode(), token.encode()) and scheme.lower() == "bearer"
-        if request.url.path not in OPEN and not known:
-            return _error(401, "invalid_admin_token", "send `authorization: Bearer` and the admin token")
+        who = tokens.known(shown.strip()) if scheme.lower() == "bearer" else None
+        if request.url.path not in OPEN and who is None:
+            return error(401, "invalid_admin_token", "send `authorization: Bearer` and the admin token")
+        if who is not None and not who.may(request.method, request.url.path):
+            return error(403, "role_not_allowed", f"the role `{who.role}` reads; changing anything takes the role `{POLICY}`")
+        request.state.who = who
         if "transfer-encoding" in request.headers:  # its length can't be known before it is read
-            return _error(411, "length_required", "send the body with a content-length")
+            return error(411, "length_required", "send the body with a content-length")
         if int(request.headers.get("content-length") or 0) > BODY_BYTES_MAX:
-            return _error(413, "body_too_large", f"the body is over the limit of {BODY_BYTES_MAX} bytes")
+            return error(413, "body_too_large", f"the body is over the limit of {BODY_BYTES_MAX} bytes")
         try:
             return await call_next(request)
-        except Exception as error:  # noqa: BLE001 - the server would log its message, which may quote the question
-            defects.report(error)
-            return _error(500, "internal_error", "the gateway has a defect, and has recorded where")
+        except Exception as found:  # noqa: BLE001 - the server would log its message, which may quote the question
+            defects.report(found)
+            return error(500, "internal_error", "the gateway has a defect, and has recorded where")
 
     @app.exception_handler(RequestValidationError)
-    def invalid(_request: Request, _error_found: RequestValidationError) -> JSONResponse:
-        return _error(400, "invalid_json", "the body must be a JSON object")
+    def invalid(_request: Request, found: RequestValidationError) -> JSONResponse:
+        kinds = ", ".join(sorted({str(one["type"]) for one in found.errors()}))  # pydantic's words; what was sent stays out of it
+        return error(400, "invalid_json", f"the body must be a JSON object of the shape that /docs tells ({kinds})")
 
     @app.post("/admin/v1/decide")
     def decide_(question: dict[str, Any]) -> Any:
         """Where a request would go, and why nowhere else: `{tenant, asked, region, …}`, or a whole one: `{key, headers, body}`."""
         if decide is None:
-            return _error(501, "not_available", "this gateway was started without it")
+            return error(501, "not_available", "this gateway was started without it")
         try:
-            return decide(question)
+            return decide(fleet.snapshot, question)
         except Problem as problem:
-            return _error(problem.status, problem.code, problem.message)
+            return error(problem.status, problem.code, problem.message)
 
     @app.get("/admin/v1/endpoints")
     def endpoints() -> dict[str, Any]:
         """Every deployment with its labels, who vouches for them, and what each worker has against it just now."""
         reports = list(fleet.reports)
-        return {"endpoints": [_described(deployment, reports) for deployment in snapshot.policy.deployments]}
+        return {"endpoints": [_described(deployment, reports) for deployment in fleet.snapshot.policy.deployments]}
 
+    if policies is not None:
+        add_policy_routes(app, policies)
     return app
 
 
@@ -109,7 +121,3 @@ def _places(places: Places) -> dict[str, Any]:
 
 def _day(instant: float | None) -> str | None:
     return None if instant is None else datetime.fromtimestamp(instant, UTC).isoformat()
-
-
-def _error(status: int, code: str, message: str) -> JSONResponse:
-    return JSONResponse({"error": {"message": message, "type": "admin_error", "param": None, "code": code}}, status)

@@ -17,6 +17,7 @@ from openai.types.chat import ChatCompletion
 
 from gateway.app import CannotStart, ServeSettings, Supervisor, redirected
 from gateway.config.demo_keys import demo_key
+from gateway.control.tokens import POLICY, tokens_of
 from gateway.core.policy import Snapshot
 from gateway.demo.lines import Line, headed, lined
 from gateway.demo.places import Places
@@ -63,9 +64,9 @@ async def _run(snapshot: Snapshot, port: int, ops_port: int, admin_port: int, *,
                 ops_host="127.0.0.1",
                 ops_port=ops_port,
                 admin_port=admin_port,
-                admin_token=secrets.token_hex(16),
+                admin_tokens=tokens_of([(POLICY, "demo", secrets.token_hex(16))]),
                 demo=True,
-                decide=lambda question: answer(moved, question),
+                decide=answer,
             )
             supervisor = Supervisor(settings, _quiet)
             serving = asyncio.ensure_future(supervisor.run())
@@ -113,6 +114,7 @@ def _introduce(snapshot: Snapshot, supervisor: Supervisor) -> None:
     for key in keys:
         print(f"  {key.tenant + '/' + key.id:20} {demo_key(key.id)}")
     shown = demo_key(next((key.id for key in keys if key.id == SHOWN), keys[-1].id))
+    token = supervisor.settings.admin_tokens.all[0].text
     print(f"""
 Try, in another terminal:
 
@@ -123,7 +125,7 @@ Try, in another terminal:
     messages=[{{'role': 'user', 'content': 'Guten Tag'}}]).choices[0].message.content)"
 
 Health and metrics: http://127.0.0.1:{supervisor.settings.ops_port}/readyz and /metrics.
-Admin API: http://127.0.0.1:{supervisor.settings.admin_port}/docs, with `authorization: Bearer {supervisor.settings.admin_token}`.
+Admin API: http://127.0.0.1:{supervisor.settings.admin_port}/docs, with `authorization: Bearer {token}`.
 ^C stops it.
 """)
 

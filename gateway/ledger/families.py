@@ -53,7 +53,12 @@ UPSTREAM: Final = Family("gateway_upstream_connections", ("endpoint",), "Connect
 BLOCKED: Final = Family("gateway_blocked_workers", ("deployment", "word"), "Workers that send a deployment nothing just now.")
 BUILD: Final = Family("gateway_build_info", ("version",), "The version that runs.")
 SNAPSHOT: Final = Family("gateway_snapshot_info", ("policy", "access"), "Content hashes of what is in force.")
-GAUGES: Final = (READY, WORKERS, IN_FLIGHT, CLIENTS, UPSTREAM, BLOCKED, BUILD, SNAPSHOT)
+SINCE: Final = Family("gateway_snapshot_loaded_timestamp_seconds", (), "When what is in force began to serve, UTC.")
+RELOAD_SUCCESS: Final = Family("gateway_reload_success", (), "1 if the last reload succeeded, 0 if an older snapshot goes on.")
+GAUGES: Final = (READY, WORKERS, IN_FLIGHT, CLIENTS, UPSTREAM, BLOCKED, BUILD, SNAPSHOT, SINCE, RELOAD_SUCCESS)
+
+RELOAD_RESULTS: Final = ("applied", "unchanged", "refused")
+RELOADS: Final = Family("gateway_reloads", ("result",), "Attempts at a reload: applied, unchanged or refused.")
 
 WORKER_EXITS: Final = Family("gateway_worker_exits", (), "Workers that ended, for whatever reason.")
 
@@ -61,9 +66,9 @@ TOKEN_KINDS: Final = ("input", "cached_input", "cache_write", "output", "reasoni
 
 
 class Labels:
-    """What each label may say under one snapshot."""
+    """What each label may say under one snapshot, and under those before it: what was counted keeps its name."""
 
-    def __init__(self, snapshot: Snapshot) -> None:
+    def __init__(self, snapshot: Snapshot, before: "Labels | None" = None) -> None:
         policy = snapshot.policy
         rules = [rule.id for rule in policy.rules]
         abilities = {ability for deployment in policy.deployments for ability in deployment.abilities}
@@ -77,7 +82,7 @@ class Labels:
             "deployment": frozenset(deployment.id for deployment in policy.deployments),
             "endpoint": frozenset(deployment.endpoint.id for deployment in policy.deployments),
             "api": frozenset({"chat"}),
-            "result": frozenset({*(ended.value for ended in Ended), *(verdict.value for verdict in Verdict)}),
+            "result": frozenset({*(ended.value for ended in Ended), *(verdict.value for verdict in Verdict), *RELOAD_RESULTS}),
             "ended": frozenset(ended.value for ended in Ended),
             "rule": frozenset(str(word) for word in words),
             "kind": frozenset(TOKEN_KINDS),
@@ -85,6 +90,8 @@ class Labels:
             "stream": frozenset({"true", "false"}),
             "word": LIVE_WORDS,
         }
+        if before is not None:
+            self.allowed = {label: values | before.allowed[label] for label, values in self.allowed.items()}
 
     def clean(self, family: Family, values: tuple[str, ...]) -> tuple[str, ...]:
         """`values` of the family's labels, each that is not allowed replaced by `other`."""

@@ -22,6 +22,9 @@ from gateway.ledger.families import (
     HISTOGRAMS,
     IN_FLIGHT,
     READY,
+    RELOAD_SUCCESS,
+    RELOADS,
+    SINCE,
     SNAPSHOT,
     UPSTREAM,
     WORKER_EXITS,
@@ -35,8 +38,30 @@ Key = tuple[str, ...]
 NOTHING: Final[Mapping[str, Any]] = {}
 
 
+class Reloads(Protocol):
+    """What is asked of the reloader."""
+
+    @property
+    def since(self) -> float:
+        """When what is in force began to serve, UTC seconds."""
+        ...
+
+    @property
+    def last_succeeded(self) -> bool: ...
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """Attempts by result."""
+        ...
+
+
 class Fleet(Protocol):
     """What is asked of the supervisor. A report has ready, in_flight, connections, upstream_connections, live and metrics."""
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """What is in force."""
+        ...
 
     @property
     def ready(self) -> bool: ...
@@ -87,10 +112,11 @@ class Sums:
 class Registry(Collector):
     """All metrics of one gateway."""
 
-    def __init__(self, snapshot: Snapshot, fleet: Fleet) -> None:
-        self._snapshot = snapshot
+    def __init__(self, fleet: Fleet, reloads: Reloads | None = None) -> None:
+        self._snapshot = fleet.snapshot
         self._fleet = fleet
-        self._labels = Labels(snapshot)
+        self._reloads = reloads
+        self._labels = Labels(self._snapshot)
         self._dead = Sums()
         self._buried = 0  # how many of the dead are in `_dead`
         self._registry = CollectorRegistry(auto_describe=False)
@@ -102,6 +128,9 @@ class Registry(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """For prometheus-client."""
+        if self._fleet.snapshot is not self._snapshot:
+            self._snapshot = self._fleet.snapshot
+            self._labels = Labels(self._snapshot, self._labels)
         reports = list(self._fleet.reports)
         for report in list(self._fleet.last_words)[self._buried :]:
             self._dead.add(report, self._labels)
@@ -128,6 +157,13 @@ class Registry(Collector):
         yield _gauge(BLOCKED, self._blocked(reports))
         yield _gauge(BUILD, {(__version__,): 1.0})
         yield _gauge(SNAPSHOT, {(policy, access): 1.0})
+        if self._reloads is not None:
+            yield _gauge(SINCE, {(): self._reloads.since})
+            yield _gauge(RELOAD_SUCCESS, {(): float(self._reloads.last_succeeded)})
+            reloads = CounterMetricFamily(RELOADS.name, RELOADS.help, labels=RELOADS.labels)
+            for result, count in self._reloads.counts.items():
+                reloads.add_metric((result,), count)
+            yield reloads
 
     def _upstream(self, reports: list[Report]) -> Mapping[Key, float]:
         found: Counter[Key] = Counter()

@@ -1,6 +1,9 @@
 """Verdicts kept on disk, so that a policy that was proved today is not proved again: by content, by prover, and for a day.
 
 What is kept saves work and nothing else. A file that is missing, cut short or tampered with is a policy to be proved again.
+
+A rotated key is no reason to prove anything again, for nobody's claims depend on its text. Nor is a revoked one: what holds for all
+requests of some keys holds for those of fewer. A key that is new, says more or lives longer is one.
 """
 
 import contextlib
@@ -16,10 +19,12 @@ from gateway import __version__
 from gateway.config.canonical import content_hash
 from gateway.core.policy import Snapshot
 from gateway.proof.claims import DAY_S
-from gateway.proof.verdict import Proof, Verdict, verdict_of
+from gateway.proof.space import usable_keys
+from gateway.proof.verdict import Proof, Status, Verdict, verdict_of
 
 FILES_MAX: Final = 100  # the last so many policies; a file is a few kilobytes
 SUFFIX: Final = ".json"
+UNIVERSAL: Final = frozenset({Status.PROVED, Status.LAPSES})  # what is said of all requests, and so of fewer
 
 
 def prover() -> str:
@@ -46,11 +51,16 @@ class Kept:
             return None
         claims = [claim.id for claim in snapshot.policy.claims]
         same = proof.prover == self._by and [verdict.claim for verdict in proof.verdicts] == claims
-        return proof.verdicts if same and _holds(proof, at) else None
+        if not same or not _holds(proof, at):
+            return None
+        now, then = _keys(snapshot, at), record.get("keys")
+        if now == then or (_fewer(now, then) and all(verdict.status in UNIVERSAL for verdict in proof.verdicts)):
+            return proof.verdicts
+        return None
 
     def keep(self, snapshot: Snapshot, at: float, verdicts: tuple[Verdict, ...]) -> None:
         """Keep verdicts that were found `at` (UTC seconds)."""
-        record = {"at": at, "prover": self._by, "verdicts": [verdict.as_record() for verdict in verdicts]}
+        record = {"at": at, "prover": self._by, "verdicts": [v.as_record() for v in verdicts], "keys": _keys(snapshot, at)}
         with contextlib.suppress(OSError):
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             _write(self._path(snapshot), record)
@@ -58,15 +68,33 @@ class Kept:
 
     def _path(self, snapshot: Snapshot) -> Path:
         # lines of files are no part of a policy's hash, and are told in verdicts
-        policy = snapshot.policy
+        policy, access = snapshot.policy, snapshot.access
         lines = (*(c.line for c in policy.claims), *(d.endpoint.line for d in policy.deployments))
-        return self._folder / (content_hash(snapshot.hash, self._by, lines) + SUFFIX)
+        return self._folder / (content_hash(policy.hash, access.tenants, self._by, lines) + SUFFIX)
 
     def _prune(self) -> None:
         """Remove the oldest beyond FILES_MAX."""
         files = sorted(self._folder.glob(f"*{SUFFIX}"), key=lambda path: path.stat().st_mtime)
         for path in files[: max(0, len(files) - FILES_MAX)]:
             path.unlink(missing_ok=True)
+
+
+def _keys(snapshot: Snapshot, at: float) -> dict[str, list[Any]]:
+    """What claims may depend on of each key that can be used at `at`: whose it is and what it says, and until when."""
+    return {key.id: [content_hash(key.tenant, key.facts), key.expires] for key in usable_keys(snapshot, at)}
+
+
+def _fewer(now: dict[str, list[Any]], then: object) -> bool:
+    """Whether every key of `now` was one of `then`, saying the same, and lives no longer than was thought."""
+    if not isinstance(then, dict):
+        return False
+    for name, (says, expires) in now.items():
+        known = then.get(name)
+        if not isinstance(known, list) or len(known) != 2 or known[0] != says:
+            return False
+        if known[1] is not None and (expires is None or expires > known[1]):
+            return False
+    return True
 
 
 def _holds(proof: Proof, at: float) -> bool:

@@ -5,7 +5,7 @@ nothing that a client did counts against a route. What happened to one deploymen
 outcome says that it is about the endpoint. Times are UTC seconds and arguments.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from math import inf
 from types import MappingProxyType
 from typing import Any, Final
@@ -71,6 +71,26 @@ class LocalLive:
     def _learn(self, deployment: Deployment) -> None:
         self._known.add(deployment.id)
         self._members.setdefault(deployment.endpoint.id, []).append(deployment.id)
+
+    def adopt(self, bounds: Bounds, deployments: Iterable[Deployment], renewed: Collection[str] = ()) -> None:
+        """Go by another snapshot. What is known of places that stay is kept; `renewed` are the endpoints whose address or
+        credential is another one, so that what was learned (a refused key, a host that is down) says nothing of them any more."""
+        self._bounds = bounds
+        self._known.clear()
+        self._members.clear()
+        for deployment in deployments:
+            self._learn(deployment)
+        stay = self._known | set(self._members)
+        for endpoint in renewed:
+            stay -= {endpoint, *self._members.get(endpoint, ())}
+        for place in [place for place in self._places if place not in stay]:
+            del self._places[place]
+            self._probes.pop(place, None)
+        self._smooth_ms = {name: ms for name, ms in self._smooth_ms.items() if name in stay}
+        if not self._published_ms.keys() <= stay:
+            self._published_ms = {name: ms for name, ms in self._published_ms.items() if name in stay}
+            self._state = LiveState(self._state.blocked, MappingProxyType(self._published_ms))
+        self._publish()
 
     # --- the port ---------------------------------------------------------------------------------------------------------
 

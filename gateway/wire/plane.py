@@ -40,6 +40,14 @@ class Incoming:
         return values[0] if values else None
 
 
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What a plane needs to begin requests under another snapshot."""
+
+    timeline: Timeline
+    desk: Desk
+
+
 class Plane:
     """The data plane of one worker."""
 
@@ -51,14 +59,22 @@ class Plane:
         self._estimator = Estimator()
         self._desk: Desk | None = None
 
+    def prepare(self, snapshot: Snapshot) -> "Prepared":
+        """All that beginning requests under `snapshot` takes, built beforehand, so that `adopt` is a change of pointers."""
+        timeline = Timeline(snapshot)
+        return Prepared(timeline, Desk(timeline.at(self.world.clock.now()), self._estimator))
+
     @property
     def snapshot(self) -> Snapshot:
         """What requests begin under now."""
         return self._timeline.snapshot
 
-    def adopt(self, snapshot: Snapshot) -> None:
-        """From now on requests begin under `snapshot`; those under way keep the view they pinned."""
-        self._timeline = Timeline(snapshot)
+    def adopt(self, prepared: "Prepared", world: World) -> None:
+        """From now on requests begin under what was prepared, in `world`. Those under way keep the view and the world they pinned.
+
+        Nothing is awaited between a request's taking its desk and its exchange's taking the world, so none gets one of each.
+        """
+        self._timeline, self._desk, self.world = prepared.timeline, prepared.desk, world
 
     def desk(self, now: float) -> Desk:
         """The desk of the view that a request starting at `now` (UTC seconds) pins."""

@@ -36,7 +36,6 @@ class Server:
         self.plane = plane
         self._listener = listener
         self._tick_s = tick_s
-        bounds = plane.world.bounds
         protocol = type("BoundDataPlane", (DataPlane,), {"plane": plane})
         config = uvicorn.Config(
             _no_asgi,
@@ -50,7 +49,6 @@ class Server:
             server_header=False,
             proxy_headers=False,
             backlog=4096,
-            timeout_graceful_shutdown=math.ceil(bounds.drain_s_max),
         )
         self._server = _Uvicorn(config)
 
@@ -102,4 +100,6 @@ class Server:
 
     def drain(self) -> None:
         """Stop accepting, let exchanges end, then stop."""
+        bounds = self.plane.world.bounds  # of now, and not of the start
+        self._server.config.timeout_graceful_shutdown = math.ceil(bounds.drain_s_max)
         self._server.should_exit = True

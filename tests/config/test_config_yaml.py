@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.config.compile import load
-from gateway.config.documents import DEPTH_MAX, FILE_BYTES_MAX, FILES_MAX, Mapping, Scalar, read_text
+from gateway.config.documents import DEPTH_MAX, Mapping, Scalar, read_text
+from gateway.config.folder import FILE_BYTES_MAX, FILES_MAX
 from gateway.config.problems import PROBLEMS_MAX, Problems
 
 REFUSED = [

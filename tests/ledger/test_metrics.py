@@ -15,6 +15,7 @@ from small_world import NOW
 from gateway import __version__
 from gateway.core.decide import decide
 from gateway.core.exchange import Ended, Fault, Needs, Outcome, Scope, Usage
+from gateway.core.policy import Snapshot
 from gateway.core.settlement import Settlement
 from gateway.core.terms import OTHER
 from gateway.core.view import View
@@ -37,6 +38,16 @@ class Fleet:
     reports: list[Mapping[str, Any]] = field(default_factory=list)
     last_words: list[Mapping[str, Any]] = field(default_factory=list)
     ready: bool = True
+    snapshot: Snapshot = WORLD
+
+
+@dataclass
+class Reloads:
+    """A reloader that has applied one change and refused another."""
+
+    since: float = 1_700_000_000.0
+    last_succeeded: bool = False
+    counts: Mapping[str, int] = field(default_factory=lambda: {"applied": 1, "unchanged": 0, "refused": 1})
 
 
 def report(meter: WorkerMeter, **more: Any) -> dict[str, Any]:
@@ -48,7 +59,7 @@ def report(meter: WorkerMeter, **more: Any) -> dict[str, Any]:
 
 def samples(fleet: Fleet) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
     """(name, labels) → value, of all that is shown."""
-    text = Registry(WORLD, fleet).exposition().decode()
+    text = Registry(fleet, Reloads()).exposition().decode()
     return read(text)
 
 
@@ -127,7 +138,7 @@ def test_a_dead_worker_leaves_its_counters_and_takes_its_gauges() -> None:
     meter.ledger_failed()
     living, dead = report(meter), report(meter, live={"one/alpha": {"word": "breaker"}})
     fleet = Fleet([living, dead])
-    registry = Registry(WORLD, fleet)
+    registry = Registry(fleet)
 
     def now() -> dict[str, float]:
         shown = read(registry.exposition().decode())
@@ -188,3 +199,24 @@ def test_names_end_in_their_units_and_every_metric_is_shown() -> None:
         assert family.name.endswith("_seconds") and {f"{family.name}_bucket", f"{family.name}_sum", f"{family.name}_count"} <= shown
     for family in GAUGES:
         assert family.name in shown
+
+
+def test_reloads_are_shown() -> None:
+    fleet = counted()
+    assert one(fleet, "gateway_reload_success") == 0
+    assert one(fleet, "gateway_snapshot_loaded_timestamp_seconds") == 1_700_000_000
+    assert (one(fleet, "gateway_reloads_total", result="applied"), one(fleet, "gateway_reloads_total", result="refused")) == (1, 1)
+
+
+def test_after_a_reload_what_was_counted_keeps_its_name() -> None:
+    meter = WorkerMeter(WORLD)
+    meter.settled(settlement(decided(VIEW), SERVED))
+    fleet = Fleet([report(meter)])
+    registry = Registry(fleet)
+    before = read(registry.exposition().decode())
+    policy = replace(WORLD.policy, hash="another", deployments=(), rules=())
+    fleet.snapshot = replace(WORLD, policy=policy)
+    after = read(registry.exposition().decode())
+    counted_before = {key: value for key, value in before.items() if key[0].endswith("_total")}
+    assert counted_before and {key: after.get(key) for key in counted_before} == counted_before
+    assert after["gateway_snapshot_info", (("access", "access"), ("policy", "another"))] == 1

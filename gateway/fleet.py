@@ -1,0 +1,257 @@
+"""The workers as the supervisor keeps them: started, replaced when they die, switched to another snapshot, drained.
+
+Promise of `switch`: when it returns, no request begins under the snapshot before. All workers have built what serving under the new
+one takes before the first of them begins to; one that says neither yes nor no in time is killed, and its successor knows only the
+new one. Two switches never cross.
+"""
+
+import asyncio
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from gateway.channel import Abandon, Commit, Drain, Prepare, Start, pack, read_report
+from gateway.core.policy import Snapshot
+
+INHERITED: Final = frozenset({
+    "PATH", "PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "LANG", "LC_ALL", "TZ", "TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR",
+})  # fmt: skip
+RESPAWN_S: Final = 0.5  # doubled with each death in a row, up to RESPAWN_S_MAX: a worker that can't start must not eat the machine
+RESPAWN_S_MAX: Final = 30.0
+STEADY_S: Final = 60.0  # a worker that has lived so long was no false start
+ANSWER_S_MAX: Final = 10.0  # for a worker to prepare, and again to commit: a loop that has not turned by then serves nobody
+
+
+class NotSwitched(Exception):
+    """Why the snapshot in force stays in force. No request has begun under the other one."""
+
+
+@dataclass(frozen=True, slots=True)
+class InForce:
+    """What workers begin requests under. `secrets` are by endpoint id; `epoch` counts switches."""
+
+    epoch: int
+    snapshot: Snapshot
+    secrets: Mapping[str, str | None] = field(repr=False)
+
+
+@dataclass(slots=True, eq=False)
+class Process:
+    """One worker. `report` is its last; {} before the first. `started` is the epoch that it was started with."""
+
+    popen: subprocess.Popen[bytes]
+    writer: asyncio.StreamWriter
+    started: int
+    report: dict[str, Any] = field(default_factory=dict)
+
+    def send(self, packed: bytes) -> None:
+        """Send a command. One that is dying hears nothing any more."""
+        with contextlib.suppress(ConnectionError):
+            self.writer.write(packed)
+
+    def prepared(self, epoch: int) -> bool:
+        """Whether it has said that it is ready to commit `epoch`."""
+        return bool(self.report.get("prepared") == epoch)
+
+    def trouble(self, epoch: int) -> str | None:
+        """Why it can't prepare `epoch`, if it has said so."""
+        found = self.report.get("trouble")
+        return str(found[1]) if found and found[0] == epoch else None
+
+    def committed(self, epoch: int) -> bool:
+        """Whether it begins requests under `epoch` or a later one."""
+        return self.started >= epoch or self.report.get("epoch", -1) >= epoch
+
+
+class Fleet:
+    """All workers of one gateway. `log` takes an event and its fields."""
+
+    def __init__(
+        self,
+        listener: socket.socket,
+        state: Path,
+        in_force: InForce,
+        log: Callable[..., None],
+        *,
+        workers: int,
+        demo: bool,
+        answer_s_max: float = ANSWER_S_MAX,
+    ) -> None:
+        self.processes: dict[int, Process] = {}
+        self.draining = False
+        self.last_words: list[Mapping[str, Any]] = []  # the last report of each worker that has died
+        self.ready_once = asyncio.Event()
+        self.in_force = in_force
+        self._listener = listener
+        self._state = state
+        self._demo = demo
+        self._log = log
+        self._workers = workers
+        self._answer_s_max = answer_s_max
+        self._keeping: list[asyncio.Task[None]] = []
+        self._stopping = asyncio.Event()
+        self._news = asyncio.Event()  # set, and replaced, whenever a worker has reported or died
+        self._switching = asyncio.Lock()
+
+    @property
+    def ready(self) -> bool:
+        """Whether a worker serves and none is being told to stop."""
+        return not self.draining and any(process.report.get("ready") for process in self.processes.values())
+
+    @property
+    def reports(self) -> Iterable[Mapping[str, Any]]:
+        """The last report of each worker that lives."""
+        return [process.report for process in self.processes.values()]
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """What requests begin under."""
+        return self.in_force.snapshot
+
+    # --- starting, replacing, ending ----------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start the workers, and keep so many running."""
+        loop = asyncio.get_running_loop()
+        self._keeping = [loop.create_task(self._keep(number)) for number in range(self._workers)]
+
+    async def drain(self) -> None:
+        """Have all workers finish what they do. Each ends by itself; `drain_s_max` is theirs to keep."""
+        self.draining = True
+        self._stopping.set()
+        self._log("draining", in_flight=sum(process.report.get("in_flight", 0) for process in self.processes.values()))
+        for process in list(self.processes.values()):
+            process.send(pack(Drain()))
+        self._listener.close()  # the last copy but the workers': from now on connecting is refused, and not left to wait for nobody
+        await asyncio.gather(*self._keeping)
+
+    def kill(self) -> None:
+        """End all workers at once."""
+        for process in self.processes.values():
+            process.popen.kill()
+
+    async def _keep(self, number: int) -> None:
+        """Keep worker `number` running until the fleet drains."""
+        loop = asyncio.get_running_loop()
+        pause_s = RESPAWN_S
+        while not self.draining:
+            began = loop.time()
+            code = await self._live(number)
+            if self.draining:
+                return
+            self._log("worker_died", worker=number, code=code, next_in_s=pause_s)
+            pause_s = RESPAWN_S if loop.time() - began > STEADY_S else min(pause_s * 2, RESPAWN_S_MAX)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), pause_s)
+                return
+
+    async def _live(self, number: int) -> int:
+        """One life of a worker, from its spawning to its end; returns its exit code."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            command = [sys.executable, "-m", "gateway.worker"]
+            command += ["--listener", str(self._listener.fileno()), "--channel", str(theirs.fileno())]
+            # spawned, not forked; a blocking call, but of a millisecond, and before or between lives of a worker
+            popen = subprocess.Popen(  # noqa: ASYNC220
+                command, pass_fds=(self._listener.fileno(), theirs.fileno()), stdin=subprocess.DEVNULL, env=_environment()
+            )
+        reader, writer = await asyncio.open_connection(sock=ours)
+        now = self.in_force  # nothing is awaited from here until the process can be found, so no switch overlooks it
+        writer.write(pack(Start(number, now.snapshot, dict(now.secrets), str(self._state), self._demo, now.epoch)))
+        process = self.processes[number] = Process(popen, writer, now.epoch)
+        if self.draining:  # told to stop between the spawning and here: nobody else would tell this worker
+            writer.write(pack(Drain()))
+        try:
+            while (report := await read_report(reader)) is not None:
+                process.report = report
+                if report.get("ready"):
+                    self.ready_once.set()
+                self._tell()
+        finally:
+            writer.close()
+            self.last_words.append({"metrics": process.report.get("metrics", {})})
+            del self.processes[number]
+            self._tell()
+        return await asyncio.get_running_loop().run_in_executor(None, popen.wait)
+
+    # --- from one snapshot to another ---------------------------------------------------------------------------------
+
+    async def switch(self, snapshot: Snapshot, secrets: Mapping[str, str | None], between: Callable[[], None]) -> None:
+        """Have requests begin under `snapshot`. `between` is called once all are prepared; if it raises, nothing is switched.
+
+        Raises NotSwitched, and what `between` raises.
+        """
+        async with self._switching:
+            if self.draining:
+                raise NotSwitched("the gateway is draining")
+            epoch = self.in_force.epoch + 1
+            prepare = pack(Prepare(epoch, snapshot, dict(secrets)))
+            asked = list(self.processes.values())
+            try:
+                await self._prepare(prepare, epoch, asked)
+                between()
+            except BaseException:
+                for process in asked:
+                    process.send(pack(Abandon(epoch)))
+                # the number is spent: a worker that answers late must not be taken for one that is ready for the next
+                self.in_force = InForce(epoch, self.in_force.snapshot, self.in_force.secrets)
+                raise
+            self.in_force = InForce(epoch, snapshot, secrets)
+            await self._commit(prepare, epoch, asked)
+
+    async def _prepare(self, prepare: bytes, epoch: int, asked: Collection[Process]) -> None:
+        for process in asked:
+            process.send(prepare)
+        troubles: list[str] = []
+
+        def answered() -> bool:
+            living = [process for process in self.processes.values() if process in asked]
+            troubles[:] = [trouble for process in living if (trouble := process.trouble(epoch))]
+            return bool(troubles) or all(process.prepared(epoch) for process in living)
+
+        await self._until(answered)
+        if troubles:
+            raise NotSwitched(f"a worker could not prepare it ({troubles[0]}), and has logged where")
+
+    async def _commit(self, prepare: bytes, epoch: int, asked: Collection[Process]) -> None:
+        for process in list(self.processes.values()):
+            if process.started < epoch:
+                if process not in asked:  # started since the others were asked
+                    process.send(prepare)
+                process.send(pack(Commit(epoch)))
+
+        def late() -> list[tuple[int, Process]]:
+            return [(number, process) for number, process in self.processes.items() if not process.committed(epoch)]
+
+        if not await self._until(lambda: not late()):
+            for number, process in late():
+                why = f"it did not take up the new snapshot within {self._answer_s_max:g} s"
+                self._log("worker_replaced", worker=number, why=why)
+                process.popen.kill()
+            await self._until(lambda: not late())
+
+    async def _until(self, done: Callable[[], bool]) -> bool:
+        """Wait until `done`; False if `answer_s_max` passed first."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._answer_s_max
+        while not done():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._news.wait(), max(0.0, deadline - loop.time()))
+            if loop.time() >= deadline:
+                return done()
+        return True
+
+    def _tell(self) -> None:
+        self._news.set()
+        self._news = asyncio.Event()
+
+
+def _environment() -> dict[str, str]:
+    """What a worker needs to know of its surroundings: where Python, its packages and CA files are. No credential is among it."""
+    return {name: os.environ[name] for name in INHERITED if name in os.environ}

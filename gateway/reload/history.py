@@ -1,0 +1,115 @@
+"""Every snapshot that ever served, with its documents, in the state folder: `policies/SNAPSHOT/…` and `policies/history.jsonl`.
+
+A line: {at, snapshot, policy, access, by, how}. The documents are those that were judged, byte for byte, so what served once can be
+looked up, compared and rolled back to.
+"""
+
+import contextlib
+import json
+import os
+import shutil
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final
+
+from gateway.core.policy import Snapshot
+from gateway.reload.documents import Documents, Unreadable, read_documents, write_documents
+
+FOLDER: Final = "policies"
+LINES: Final = "history.jsonl"
+KEPT_MAX: Final = 100  # snapshots whose documents are kept; a policy is 20 kB, and lines are kept for ever
+NAME_CHARS: Final = 12  # of each hash, in a snapshot's name here: as in logs
+
+
+class Unknown(Exception):
+    """Why there is no such snapshot to go back to."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One switch. `at` in UTC seconds; `snapshot` is the name here, `by` who asked for it and `how`."""
+
+    at: float
+    snapshot: str
+    policy: str  # sha256 of what the policy means
+    access: str
+    by: str
+    how: str
+
+
+def name_of(snapshot: Snapshot) -> str:
+    """What a snapshot is called in history, logs and the admin API: the beginnings of its two hashes."""
+    return f"{snapshot.policy.hash[:NAME_CHARS]}.{snapshot.access.hash[:NAME_CHARS]}"
+
+
+class History:
+    """The history in a state folder. Folders and files are for nobody else to read."""
+
+    def __init__(self, state: Path) -> None:
+        self._folder = state / FOLDER
+
+    def stage(self, documents: Documents) -> Path:
+        """A new folder of these documents, for judging; `keep` or `drop` it. Raises OSError."""
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        staged = Path(tempfile.mkdtemp(dir=self._folder, prefix=".staged-"))
+        write_documents(staged, documents)
+        return staged
+
+    def drop(self, staged: Path) -> None:
+        """Remove what was staged."""
+        shutil.rmtree(staged, ignore_errors=True)
+
+    def keep(self, staged: Path, snapshot: Snapshot, at: float, by: str, how: str) -> None:
+        """Write down that `snapshot` serves from `at` (UTC seconds) and keep what it was made of. Raises OSError."""
+        entry = Entry(at, name_of(snapshot), snapshot.policy.hash, snapshot.access.hash, by, how)
+        place = self._folder / entry.snapshot
+        if place.exists():  # it served before; what it is made of may be spelled otherwise now
+            shutil.rmtree(place)
+        staged.rename(place)
+        with (self._folder / LINES).open("a") as file:
+            os.fchmod(file.fileno(), 0o600)
+            file.write(json.dumps(asdict(entry)) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        self._prune()
+
+    def entries(self) -> list[Entry]:
+        """Every switch, the oldest first. A line that is no entry (a crash, a full disk) is left out. Raises OSError."""
+        path = self._folder / LINES
+        if not path.exists():
+            return []
+        found = []
+        for line in path.read_text().splitlines():
+            with contextlib.suppress(ValueError, TypeError):
+                found.append(Entry(**json.loads(line)))
+        return found
+
+    def documents(self, name: str | None = None) -> tuple[Entry, Documents]:
+        """The snapshot of this name, or of one that begins so; by default the last one before the newest that differs from it.
+
+        Raises Unknown, OSError.
+        """
+        entries = self.entries()
+        if not entries:
+            raise Unknown(f"{self._folder}: no snapshot has served yet, so there is none to go back to")
+        if name is None:
+            found = [entry for entry in entries if entry.snapshot != entries[-1].snapshot]
+            if not found:
+                raise Unknown(f"only one snapshot ({entries[-1].snapshot}) has ever served: there is none before it")
+        else:
+            found = [entry for entry in entries if name and entry.snapshot.startswith(name)]
+            names = list(dict.fromkeys(entry.snapshot for entry in found))
+            if len(names) != 1:
+                known = ", ".join(list(dict.fromkeys(entry.snapshot for entry in reversed(entries)))[:5])
+                what = "no snapshot's name begins with" if not names else "several snapshots' names begin with"
+                raise Unknown(f"{what} `{name}`; the last ones are {known}")
+        try:
+            return found[-1], read_documents(self._folder / found[-1].snapshot)
+        except Unreadable as error:
+            raise Unknown(f"the documents of {found[-1].snapshot} are gone: the last {KEPT_MAX} are kept ({error})") from error
+
+    def _prune(self) -> None:
+        order = {entry.snapshot: number for number, entry in enumerate(self.entries())}
+        for name in sorted(order, key=order.__getitem__)[:-KEPT_MAX]:
+            shutil.rmtree(self._folder / name, ignore_errors=True)

@@ -13,7 +13,7 @@ def add(commands: Commands) -> None:
     """Say what the command takes."""
     rollback = commands.add_parser("rollback", help="put back what served before")
     rollback.add_argument("to", nargs="?", metavar="SNAPSHOT", help="of `history`, or how it begins; by default the one before")
-    policies(rollback)
+    policies(rollback, alone=False)
     rollback.add_argument("--state", type=Path, default=Path("state"), metavar="DIR", help="the gateway's state folder (state)")
     rollback.set_defaults(command=run)
 

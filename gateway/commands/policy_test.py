@@ -3,7 +3,6 @@
 import argparse
 import json
 import re
-from pathlib import Path
 
 from gateway.commands.shared import Commands, policies, say
 
@@ -11,7 +10,6 @@ from gateway.commands.shared import Commands, policies, say
 def add(commands: Commands) -> None:
     """Say what the command takes."""
     test = commands.add_parser("test", help="run all cases, and say what of the policy they cover")
-    test.add_argument("folder", nargs="?", type=Path, metavar="POLICIES", help="the same as --policies POLICIES")
     policies(test)
     fewer = "exit 1 where fewer of the rules, or of the refusals, are covered"
     test.add_argument("--fail-under", type=percent, default=0.0, metavar="PERCENT", help=fewer)
@@ -27,7 +25,7 @@ def run(options: argparse.Namespace) -> int:
     from gateway.config.problems import render
     from gateway.coverage.report import as_text, report
 
-    folder = options.policies if options.folder is None else options.folder
+    folder = options.policies
     at = time.time() if options.at is None else options.at
     loaded = load(folder, at=at)
     if loaded.snapshot is None:

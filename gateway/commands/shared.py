@@ -14,9 +14,18 @@ else:
 __all__ = ["Commands", "loaded_to_ask", "policies", "say"]
 
 
-def policies(parser: argparse.ArgumentParser) -> None:
-    """`--policies DIR`."""
+class _Folder(argparse.Action):
+    """A folder given without its option. (An argument of a type would turn argparse's mark for "not given" into a folder.)"""
+
+    def __call__(self, _parser: object, options: argparse.Namespace, given: object, _option: str | None = None) -> None:
+        options.policies = Path(str(given))
+
+
+def policies(parser: argparse.ArgumentParser, *, alone: bool = True) -> None:
+    """`--policies DIR`, or where it stands `alone`, simply `DIR`."""
     parser.add_argument("--policies", type=Path, default=Path("policies"), metavar="DIR", help="folder of policy files (policies)")
+    if alone:
+        parser.add_argument("policies", nargs="?", action=_Folder, default=argparse.SUPPRESS, metavar="DIR", help="the same")
 
 
 def say(text: str) -> None:

@@ -6,7 +6,7 @@ from typing import Final
 from gateway.config.cases import Case, Given
 from gateway.core.decide import Decision, decide
 from gateway.core.exchange import Needs
-from gateway.core.facts import DECLARABLE, NO, NOTHING_SAID, YES, FactError, RequestFacts, group_of, settle
+from gateway.core.facts import DECLARABLE, NO, NOTHING_SAID, YES, FactError, RequestFacts, group_of, said_of, settle
 from gateway.core.live import ALL_WELL
 from gateway.core.policy import Snapshot, resolve
 from gateway.core.view import View
@@ -50,7 +50,8 @@ def facts_of(snapshot: Snapshot, given: Given) -> RequestFacts:
     settled = {}
     for fact in DECLARABLE:
         own = NOTHING_SAID if only is None else only.facts.get(fact, NOTHING_SAID)
-        settled[fact] = settle(fact, tenant.facts.get(fact, NOTHING_SAID), own, given.declared.get(fact), policy.vocabulary)
+        said = said_of(fact, tenant.facts, policy.vocabulary)
+        settled[fact] = settle(fact, said, own, given.declared.get(fact), policy.vocabulary)
     name = resolve(policy, given.asked)
     return RequestFacts(
         tenant=frozenset((tenant.id,)),

@@ -123,6 +123,15 @@ class FactError(Exception):
         return self.message or f"`{self.found}` can't be the `{self.fact}` of this request; {self.wanted}"
 
 
+def said_of(fact: str, tenant: Mapping[str, FactSpec], vocabulary: Vocabulary) -> FactSpec:
+    """What a tenant's facts say of `fact`. task and tag only order and report: with no `within`, any word may be said."""
+    found = tenant.get(fact, NOTHING_SAID)
+    if fact in HARD_FACTS or found.within is not None:
+        return found
+    everything = vocabulary.universe(fact)
+    return FactSpec(within=everything, default=found.default or everything)
+
+
 def settle(
     fact: str,
     tenant: FactSpec,

@@ -11,7 +11,6 @@ from typing import Final
 from gateway.config.cases import PROMPT_TOKENS
 from gateway.core.facts import (
     DECLARABLE,
-    HARD_FACTS,
     NO,
     NOTHING_SAID,
     YES,
@@ -19,6 +18,7 @@ from gateway.core.facts import (
     RequestFacts,
     Vocabulary,
     group_of,
+    said_of,
     settle,
 )
 from gateway.core.policy import FactTest, Key, Policy, Snapshot, When, resolve
@@ -48,10 +48,7 @@ def said(snapshot: Snapshot, key: Key, fact: str) -> Said:
 
 
 def _specs(snapshot: Snapshot, key: Key, fact: str) -> tuple[FactSpec, FactSpec]:
-    tenant = snapshot.access.tenants[key.tenant].facts.get(fact, NOTHING_SAID)
-    if fact not in HARD_FACTS and tenant.within is None:  # task and tag need no `within`: any configured word may be said
-        everything = snapshot.policy.vocabulary.universe(fact)
-        tenant = FactSpec(within=everything, default=tenant.default or everything)
+    tenant = said_of(fact, snapshot.access.tenants[key.tenant].facts, snapshot.policy.vocabulary)
     return tenant, key.facts.get(fact, NOTHING_SAID)
 
 

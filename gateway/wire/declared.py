@@ -7,7 +7,7 @@ several with commas; the others are one word.
 from collections.abc import Mapping, Sequence
 
 from gateway.core.answer import Problem
-from gateway.core.facts import DECLARABLE, HARD_FACTS, NOTHING_SAID, FactError, FactSpec, Vocabulary, settle
+from gateway.core.facts import DECLARABLE, NOTHING_SAID, FactError, Vocabulary, said_of, settle
 from gateway.core.policy import Key, Tenant
 
 PREFIX = "x-gateway-"
@@ -63,12 +63,9 @@ def settled(vocabulary: Vocabulary, tenant: Tenant, key: Key, said: Declared) ->
     facts = {}
     for fact in DECLARABLE:
         values = _values(vocabulary, fact, words[fact]) if fact in words else None
-        tenant_spec = tenant.facts.get(fact, NOTHING_SAID)
-        if fact not in HARD_FACTS and tenant_spec.within is None:
-            # task and tag only order and report: without a `within`, every configured word may be said
-            tenant_spec = FactSpec(within=vocabulary.universe(fact), default=tenant_spec.default or vocabulary.universe(fact))
+        tenant_says = said_of(fact, tenant.facts, vocabulary)
         try:
-            facts[fact] = settle(fact, tenant_spec, key.facts.get(fact, NOTHING_SAID), values, vocabulary)
+            facts[fact] = settle(fact, tenant_says, key.facts.get(fact, NOTHING_SAID), values, vocabulary)
         except FactError as error:
             code = "fact_not_allowed" if error.status == 403 else "invalid_fact"
             raise Problem(error.status, code, str(error), fact, should_retry=False) from error

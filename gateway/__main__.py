@@ -13,6 +13,7 @@ from gateway.commands import (
     policy_explain,
     policy_history,
     policy_prove,
+    policy_replay,
     policy_rollback,
     policy_schema,
     policy_test,
@@ -41,7 +42,7 @@ def _parser() -> argparse.ArgumentParser:
     policy = commands.add_parser("policy", help="check, explain and prove a policy").add_subparsers(
         required=True, metavar="COMMAND"
     )
-    asking = (policy_check, policy_prove, policy_test, policy_explain, policy_diff)
+    asking = (policy_check, policy_prove, policy_test, policy_explain, policy_diff, policy_replay)
     for part in (*asking, policy_history, policy_rollback, policy_schema):
         part.add(policy)
     keys = commands.add_parser("keys", help="make keys").add_subparsers(required=True, metavar="COMMAND")

@@ -10,19 +10,24 @@ import ipaddress
 import os
 import signal
 import socket
+import sys
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
+
+import orjson
 
 from gateway import defects
 from gateway.clock import SystemClock
 from gateway.config.secrets import resolve_secrets
 from gateway.control.tokens import NOBODY, Tokens
 from gateway.core.policy import Deployment, Endpoint, Snapshot
-from gateway.fleet import Fleet, InForce
+from gateway.fleet import Fleet, InForce, surroundings
 from gateway.ledger.changes import ChangeLog
+from gateway.ledger.decisions import IDENTIFIER
 from gateway.proof.gate import Judged, judge
 from gateway.reload.history import History
 from gateway.reload.reloader import Reloader
@@ -199,11 +204,36 @@ class Supervisor:
         servers = [(serving(ops_app(self.fleet, registry.exposition)), bind(settings.ops_host, settings.ops_port))]
         if settings.admin_tokens.all:
             policies = None if self.reloader is None else Asking(self.reloader)
-            app = admin_app(self.fleet, settings.admin_tokens, settings.decide, policies)
+            app = admin_app(self.fleet, settings.admin_tokens, settings.decide, policies, partial(explained, settings))
             servers.append((serving(app), bind("127.0.0.1", settings.admin_port)))
         for server, listener in servers:
             self._start(server.serve(sockets=[listener]))
         return [server for server, _ in servers], [int(listener.getsockname()[1]) for _, listener in servers]
+
+
+EXPLAIN_S_MAX: Final = 30.0  # a look through a large ledger takes a second
+
+
+async def explained(settings: ServeSettings, decision: str) -> tuple[int, Mapping[str, Any] | str]:
+    """A decision of the past, explained: (200, the explanation) or (404 or 503, why not).
+
+    In a child, by the command that people use: the policy that it was made under has to be loaded, and YAML stays out of here.
+    """
+    if not IDENTIFIER.fullmatch(decision):
+        return 404, "no decision goes by such an id"
+    command = [sys.executable, "-m", "gateway", "policy", "explain", "--json", f"--decision={decision}"]
+    command += ["--ledger", str(settings.state / "ledger")]
+    command += ["--policies", str(settings.folder)] if settings.folder is not None else []
+    nothing, pipe = asyncio.subprocess.DEVNULL, asyncio.subprocess.PIPE
+    child = await asyncio.create_subprocess_exec(*command, stdin=nothing, stdout=pipe, stderr=pipe, env=surroundings())
+    try:
+        out, err = await asyncio.wait_for(child.communicate(), EXPLAIN_S_MAX)
+    except TimeoutError:
+        child.kill()
+        return 503, f"looking for it took more than {EXPLAIN_S_MAX:.0f} s; use `gateway policy explain --decision`"
+    if child.returncode in (0, 1) and out:
+        return 200, orjson.loads(out)
+    return 404, err.decode(errors="replace").strip() or "it can't be explained"
 
 
 def make_ledger(state: Path) -> None:

@@ -159,7 +159,7 @@ class Fleet:
             command += ["--listener", str(self._listener.fileno()), "--channel", str(theirs.fileno())]
             # spawned, not forked; a blocking call, but of a millisecond, and before or between lives of a worker
             popen = subprocess.Popen(  # noqa: ASYNC220
-                command, pass_fds=(self._listener.fileno(), theirs.fileno()), stdin=subprocess.DEVNULL, env=_environment()
+                command, pass_fds=(self._listener.fileno(), theirs.fileno()), stdin=subprocess.DEVNULL, env=surroundings()
             )
         reader, writer = await asyncio.open_connection(sock=ours)
         now = self.in_force  # nothing is awaited from here until the process can be found, so no switch overlooks it
@@ -252,6 +252,6 @@ class Fleet:
         self._news = asyncio.Event()
 
 
-def _environment() -> dict[str, str]:
-    """What a worker needs to know of its surroundings: where Python, its packages and CA files are. No credential is among it."""
+def surroundings() -> dict[str, str]:
+    """What a child of ours has to know: where Python, its packages and CA files are. No credential is among it."""
     return {name: os.environ[name] for name in INHERITED if name in os.environ}

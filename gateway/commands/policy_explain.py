@@ -3,7 +3,7 @@
 import argparse
 import json
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from gateway.commands.shared import Commands, loaded_to_ask, policies, say
 
@@ -23,6 +23,8 @@ def add(commands: Commands) -> None:
     explain.add_argument("--prompt-tokens", type=int, metavar="N")
     explain.add_argument("--output-tokens", type=int, metavar="N")
     explain.add_argument("--request", type=Path, metavar="FILE", help="a whole request: JSON with `key`, `headers` and `body`")
+    explain.add_argument("--decision", metavar="ID", help="a decision of the past: the x-gateway-decision of an answer")
+    explain.add_argument("--ledger", type=Path, default=Path("state/ledger"), metavar="DIR", help="where it stands (state/ledger)")
     explain.add_argument("--json", action="store_true")
     explain.set_defaults(command=run)
 
@@ -32,6 +34,8 @@ def run(options: argparse.Namespace) -> int:
     from gateway.core.explain import as_json, as_text
     from gateway.question import decision
 
+    if options.decision is not None:
+        return _recorded(options)
     snapshot = loaded_to_ask(options.policies)
     if snapshot is None:
         return 2
@@ -51,3 +55,50 @@ def run(options: argparse.Namespace) -> int:
         return 2
     print(json.dumps(as_json(found), indent=2) if options.json else as_text(found))
     return 0 if found.routes else 1
+
+
+def _recorded(options: argparse.Namespace) -> int:
+    """Explain a decision of the past, under the snapshot that it was made under."""
+    from gateway.config.compile import load
+    from gateway.core.explain import as_json, as_text
+    from gateway.ledger.decisions import Damaged, find
+    from gateway.ledger.replay import Unreadable, again
+    from gateway.replaying import Snapshots
+
+    try:
+        found = find(options.ledger, options.decision)
+    except OSError as error:
+        say(f"the ledger in {options.ledger} can't be read: {error.strerror or error}")
+        return 2
+    if found is None:
+        say(f"no decision goes by the id `{options.decision}` in {options.ledger}")
+        return 2
+    if isinstance(found, Damaged):
+        say(f"{found.path}:{found.number}: {found.why}")
+        return 2
+    today = load(options.policies).snapshot
+    snapshot = Snapshots(options.ledger.resolve().parent, () if today is None else (today,)).of(found.decision)
+    if snapshot is None:
+        policy, access = str(found.decision.get("policy"))[:12], str(found.decision.get("access"))[:12]
+        say(f"`{found.id}` was decided under policy {policy} and access {access}, which nobody has kept: name their folder")
+        return 2
+    try:
+        decision = again(found.decision, snapshot)
+    except Unreadable as error:
+        say(f"{found.path}:{found.number}: {error}")
+        return 2
+    if options.json:
+        place = {"id": found.id, "file": str(found.path), "line": found.number, "began": found.began, "settled": found.settled}
+        print(json.dumps({**as_json(decision), "recorded": place}, indent=2))
+    else:
+        print(as_text(decision))
+        print(f"\nrecorded as {found.id} in {found.path}:{found.number}; {_came(found.settled)}")
+    return 0 if decision.routes else 1
+
+
+def _came(settled: dict[str, Any] | None) -> str:
+    """What came of a decision, for people."""
+    if settled is None:
+        return "how it ended is not recorded"
+    tried = ", ".join(f"{attempt['route']} ({attempt['outcome']})" for attempt in settled["attempts"]) or "nowhere"
+    return f"sent to {tried}; ended as {settled['result']} at {settled['cost_usd']} USD ({settled['cost_basis']})"

@@ -39,8 +39,14 @@ class Fleet(Protocol):
 Decide = Callable[[Snapshot, Mapping[str, Any]], Mapping[str, Any]]
 
 
-def admin_app(fleet: Fleet, tokens: Tokens, decide: Decide | None, policies: Policies | None = None) -> FastAPI:
-    """`decide` explains a request given as facts or whole; it raises Problem for one that can't be. None: that is not offered."""
+Past = Callable[[str], Awaitable[tuple[int, Mapping[str, Any] | str]]]
+
+
+def admin_app(
+    fleet: Fleet, tokens: Tokens, decide: Decide | None, policies: Policies | None = None, past: Past | None = None
+) -> FastAPI:
+    """`decide` explains a request given as facts or whole; it raises Problem for one that can't be. `past` explains a decision of
+    the ledger by its id: an HTTP status, and the explanation or why there is none. None: that is not offered."""
     app = FastAPI(title="Residency Gateway: admin", version="1", redoc_url=None)
 
     @app.middleware("http")
@@ -80,6 +86,14 @@ def admin_app(fleet: Fleet, tokens: Tokens, decide: Decide | None, policies: Pol
             return decide(fleet.snapshot, question)
         except Problem as problem:
             return error(problem.status, problem.code, problem.message)
+
+    @app.get("/admin/v1/decisions/{decision}")
+    async def decisions(decision: str) -> Any:
+        """A decision of the past, by the `x-gateway-decision` of its answer: why it came so, and what came of it."""
+        if past is None:
+            return error(501, "not_available", "this gateway was started without it")
+        status, found = await past(decision)
+        return found if status == 200 else error(status, "unknown_decision", str(found))
 
     @app.get("/admin/v1/endpoints")
     def endpoints() -> dict[str, Any]:

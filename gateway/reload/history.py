@@ -7,6 +7,7 @@ looked up, compared and rolled back to.
 import contextlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from dataclasses import asdict, dataclass
@@ -20,6 +21,9 @@ FOLDER: Final = "policies"
 LINES: Final = "history.jsonl"
 KEPT_MAX: Final = 100  # snapshots whose documents are kept; a policy is 20 kB, and lines are kept for ever
 NAME_CHARS: Final = 12  # of each hash, in a snapshot's name here: as in logs
+
+
+NAME: Final = re.compile(r"[0-9a-f]{12}\.[0-9a-f]{12}")
 
 
 class Unknown(Exception):
@@ -40,7 +44,12 @@ class Entry:
 
 def name_of(snapshot: Snapshot) -> str:
     """What a snapshot is called in history, logs and the admin API: the beginnings of its two hashes."""
-    return f"{snapshot.policy.hash[:NAME_CHARS]}.{snapshot.access.hash[:NAME_CHARS]}"
+    return short(snapshot.policy.hash, snapshot.access.hash)
+
+
+def short(policy: str, access: str) -> str:
+    """The same, from the two hashes."""
+    return f"{policy[:NAME_CHARS]}.{access[:NAME_CHARS]}"
 
 
 class History:
@@ -48,6 +57,10 @@ class History:
 
     def __init__(self, state: Path) -> None:
         self._folder = state / FOLDER
+
+    def folder(self, name: str) -> Path | None:
+        """Where the documents of a snapshot lie, if they do. A name that is none leads nowhere."""
+        return self._folder / name if NAME.fullmatch(name) else None
 
     def stage(self, documents: Documents) -> Path:
         """A new folder of these documents, for judging; `keep` or `drop` it. Raises OSError."""

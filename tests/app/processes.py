@@ -192,10 +192,10 @@ class Gateway:
                     return float(sample.value)
         return None
 
-    def ask(self, *, stream: bool = False) -> http.client.HTTPResponse:
-        """One request, on a connection of its own."""
+    def ask(self, *, stream: bool = False, **more: Any) -> http.client.HTTPResponse:
+        """One request, on a connection of its own; `more` is put into its body."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_S)
-        body = {"model": "m", "messages": [{"role": "user", "content": CANARY}], "stream": stream}
+        body = {"model": "m", "messages": [{"role": "user", "content": CANARY}], "stream": stream, **more}
         headers = {"authorization": f"Bearer {KEY}", "content-type": "application/json"}
         connection.request("POST", "/v1/chat/completions", json.dumps(body), headers)
         return connection.getresponse()

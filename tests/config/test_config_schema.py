@@ -161,3 +161,21 @@ def test_this_folder_says_what_it_needs_of_the_core() -> None:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("gateway."):
                 assert (node.module or "").split(".")[1] in ("config", "core"), path
+
+
+def _properties(node: object, path: str = "") -> Iterator[tuple[str, dict[str, object]]]:
+    if isinstance(node, dict):
+        for name, found in node.get("properties", {}).items():
+            yield f"{path}/{name}", found
+        for name, found in node.items():
+            yield from _properties(found, f"{path}/{name}")
+    elif isinstance(node, list):
+        for number, found in enumerate(node):
+            yield from _properties(found, f"{path}/{number}")
+
+
+def test_every_key_is_explained_with_an_example() -> None:
+    """What an editor shows at a key; the shipped schema is the one that the modelines name."""
+    found = list(_properties(json.loads((Path(__file__).parents[2] / "policies/schema.json").read_text())))
+    assert len(found) > 150
+    assert [path for path, said in found if not str(said.get("description", "")).strip() or not said.get("examples")] == []

@@ -62,15 +62,15 @@ def claimed(choose: Choose) -> World:
     tenants = {}
     for name in several(choose, ["a", "b"], 1, 2):
         facts = {"region": choose(REGIONS), "data_class": choose(DATA), "categories": choose(KINDS)}
-        keys: World = {f"{name}1": {"facts": {}, "expires": choose(mostly(None, LATER))}}
+        keys: World = {f"{name}1": {"facts": {}, "expires": choose([None, None, LATER])}}
         if choose([True, False]):
             narrowed = {fact: {"within": {min(spec["within"])}} for fact, spec in facts.items() if len(spec.get("within", ())) > 1}
             keys[f"{name}2"] = {"facts": narrowed, "expires": None}
         tenants[name] = {"facts": facts, "keys": keys}
     for place in made["places"]:
-        ending = choose([None, None, "processed_in", "operated_under", "dpa"])
+        ending = choose([None, "processed_in", "operated_under", "dpa"])
         place["stale"] = choose([place["stale"], {} if ending is None else {ending: LATER}])
-    made["gateway"]["stale"] = choose(mostly({}, {"processed_in": LATER}))
+    made["gateway"]["stale"] = choose(mostly({}, {"processed_in": LATER}, times=3))
     return made | {"tenants": tenants, "claims": named("c", [claim(choose) for _ in range(choose([1, 2, 3]))])}
 
 

@@ -135,7 +135,13 @@ class KeepersForgotten(Allowed):
 @plant("a claim of some is content with what may be so", VERDICTS)
 class MaybeIsSome(Allowed):
     def surely_where(self, says: tuple[Alternative, ...]) -> int:
-        return self.formula.some(v.used for v in self.deployments if not says[0] or hits(v.subject, says))
+        def may(subject: Subject, test: LabelTest) -> bool:
+            return (hits if test.attribute in COUNTRIES else meets)(subject, ((test,),))
+
+        def maybe(subject: Subject) -> bool:
+            return any(all(may(subject, test) for test in tests) for tests in says)
+
+        return self.formula.some(version.used for version in self.deployments if maybe(version.subject))
 
 
 # --- requests ---------------------------------------------------------------------------------------------------------------------
@@ -191,6 +197,9 @@ class Today(Prover):
 @plant("an expired key is thought to ask", VERDICTS, REAL)
 class ExpiredAsks(Prover):
     def _expire(self, now: list[int]) -> None: ...
+
+    def _renew(self, claim: Any, instant: float) -> tuple[str, ...]:
+        return ()  # it is asked as of that instant, at which there may be no such key
 
 
 # --- claims -----------------------------------------------------------------------------------------------------------------------

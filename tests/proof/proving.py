@@ -1,9 +1,8 @@
 """What a proof promises, as sentences of a prover: each takes one and a world, fails by assertion, and says whether it bit."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
 
 from claimed import asked_at, claimed, false_at, goes_against, requests, snapshot
 from oracle import allowed, kept
@@ -13,7 +12,7 @@ from worlds import NOW, World, request_facts
 from gateway.core.masks import bits
 from gateway.core.view import View
 from gateway.proof.claims import Prover
-from gateway.proof.formula import GaveUp, Model
+from gateway.proof.formula import Formula, GaveUp, Model
 from gateway.proof.solver import Z3
 from gateway.proof.space import Space
 from gateway.proof.verdict import Status, Verdict
@@ -141,20 +140,28 @@ _DECLARED = frozenset({"region", "data_class", "categories"})
 
 
 class GivesUp:
-    """A solver that answers so many questions and gives up on the next."""
+    """Makes solvers that together answer so many questions and give up on the next: for good, or that `once`."""
 
-    def __init__(self, answers: int) -> None:
+    def __init__(self, answers: int, *, once: bool = False) -> None:
         self.left = answers
+        self.once = once
 
-    def __call__(self, formula: Any) -> "GivesUp":
-        self._solver = Z3(formula)
-        return self
+    def __call__(self, formula: Formula) -> "Counted":
+        return Counted(Z3(formula), self)
 
-    def solve(self, assuming: Any) -> Model | None:
-        if self.left == 0:
+
+@dataclass
+class Counted:
+    """A solver of one formula that asks first whether it still may."""
+
+    solver: Z3
+    by: GivesUp
+
+    def solve(self, assuming: Iterable[int]) -> Model | None:
+        left, self.by.left = self.by.left, self.by.left - 1
+        if left == 0 or (left < 0 and not self.by.once):
             raise GaveUp("it was told to")
-        self.left -= 1
-        return self._solver.solve(assuming)
+        return self.solver.solve(assuming)
 
 
 def verdicts(of: World, kind: type[Prover] = Prover) -> list[Verdict]:

@@ -1,16 +1,14 @@
-"""Formula, engine and specification agree on random worlds; and each fault planted in the formula is found."""
+"""Formula, engine and specification agree on random worlds."""
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
-from proof_planted import PLANTED, Planted
 from proving import SENTENCES, Sentence, throw, worlds
 from strategies import drawn
 from worlds import World
 
 from gateway.proof.claims import Prover
 
-THROWN = 120  # worlds for each sentence; each has several claims or a dozen requests
-PLANTED_MAX = 1_500  # most faults are found within thirty
+THROWN = 100  # worlds for each sentence; each has several claims or a dozen requests
 
 
 @pytest.mark.parametrize("sentence", SENTENCES.values(), ids=SENTENCES)
@@ -33,13 +31,3 @@ def test_sentence_on_small_worlds(sentence: Sentence) -> None:
         sentence.check(Prover, world)
 
     cases()
-
-
-@pytest.mark.parametrize("fault", PLANTED, ids=lambda fault: f"{fault.text} | {fault.caught_by[:40]}")
-def test_fault_is_found(fault: Planted) -> None:
-    with pytest.raises(AssertionError, match="seed"):
-        throw(SENTENCES[fault.caught_by], fault.prover, PLANTED_MAX)
-
-
-def test_every_sentence_finds_something() -> None:
-    assert {fault.caught_by for fault in PLANTED} == set(SENTENCES)

@@ -1,0 +1,27 @@
+"""Each fault planted in the encoding is found by the sentence that is there to find it.
+
+An agreement that no fault can break says nothing.
+"""
+
+import pytest
+from proof_planted import PLANTED, Planted
+from proving import SENTENCES, throw
+
+WORLDS_MAX = 500  # most faults are found within thirty; the rarest that is planted, within a hundred and thirty
+
+
+@pytest.mark.parametrize("fault", PLANTED, ids=lambda fault: f"{fault.text} | {fault.caught_by[:40]}")
+def test_fault_is_found(fault: Planted) -> None:
+    with pytest.raises(AssertionError, match="seed"):
+        throw(SENTENCES[fault.caught_by], fault.prover, WORLDS_MAX)
+
+
+def test_every_sentence_finds_something() -> None:
+    assert {fault.caught_by for fault in PLANTED} == set(SENTENCES)
+
+
+def test_every_part_of_the_encoding_has_faults_planted_in_it() -> None:
+    bases = {"space_by", "seen_by", "allowed_by"}
+    parts = {name for fault in PLANTED for name in bases & vars(fault.prover).keys()}
+    assert parts == bases
+    assert any(not bases & vars(fault.prover).keys() for fault in PLANTED), "none in the prover itself"

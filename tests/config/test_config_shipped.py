@@ -64,7 +64,7 @@ def test_every_rule_and_every_kind_of_refusal_has_a_case() -> None:
         assert kind in wanted
     for kind in ("needs: tool web_search", "needs: responses", "needs: remote_content", "limit: usd_per_request"):
         assert kind in wanted
-    assert {case.want.outside for case in LOADED.cases} >= {"region", "data_class", "task"}
+    assert {case.want.outside for case in LOADED.cases} >= {"region", "data_class", "categories"}
 
 
 def test_every_tenant_and_every_key_has_a_case_and_every_endpoint_is_a_route_in_one() -> None:

@@ -3,7 +3,6 @@
 import itertools
 import json
 import re
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any

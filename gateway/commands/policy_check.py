@@ -3,7 +3,7 @@
 import argparse
 import json
 
-from gateway.commands.shared import Commands, policies
+from gateway.commands.shared import Commands, policies, say
 
 
 def add(commands: Commands) -> None:
@@ -20,6 +20,7 @@ def run(options: argparse.Namespace) -> int:
     from gateway.config.check import run_cases
     from gateway.config.compile import load
     from gateway.config.problems import render
+    from gateway.proof.formula import GaveUp
     from gateway.proof.judging import counterexamples, linted, proved, told
 
     now = time.time()
@@ -29,7 +30,11 @@ def run(options: argparse.Namespace) -> int:
     results = run_cases(snapshot, loaded.cases, now) if snapshot is not None else []
     failed = [result for result in results if not result.passed]
     verdicts = proved(snapshot, now) if snapshot is not None else ()
-    warnings = (*loaded.warnings, *(linted(loaded, options.policies, now) if snapshot is not None else ()))
+    warnings = loaded.warnings
+    try:
+        warnings += linted(loaded, options.policies, now) if snapshot is not None else ()
+    except GaveUp as error:  # what is wrong is told all the same: this was advice
+        say(f"the solver gave up on the advice ({error}): what else could be better is not told")
     bad = bool(problems or failed) or not all(verdict.serves for verdict in verdicts)
     if options.json:
         print(json.dumps({

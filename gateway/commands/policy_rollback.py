@@ -12,22 +12,24 @@ from gateway.commands.shared import Commands, policies, say
 def add(commands: Commands) -> None:
     """Say what the command takes."""
     rollback = commands.add_parser("rollback", help="put back what served before")
-    rollback.add_argument("to", nargs="?", metavar="SNAPSHOT", help="of `history`, or how it begins; by default the one before")
+    rollback.add_argument("to", nargs="?", metavar="SNAPSHOT", help="of `history`, or how it begins; without: undo")
     policies(rollback, alone=False)
     rollback.add_argument("--state", type=Path, default=Path("state"), metavar="DIR", help="the gateway's state folder (state)")
     rollback.set_defaults(command=run)
 
 
 def run(options: argparse.Namespace) -> int:
+    from gateway.config.compile import load
     from gateway.proof.gate import judge
     from gateway.reload.admission import in_place
     from gateway.reload.documents import NotOurs, ours, write_documents
-    from gateway.reload.history import History, Unknown
+    from gateway.reload.history import History, Unknown, name_of
 
     history = History(options.state)
     try:
         ours(options.policies)
-        entry, documents = history.documents(options.to)
+        lies = load(options.policies).snapshot
+        entry, documents = history.documents(options.to, None if lies is None else name_of(lies))
         staged = history.stage(documents)
         try:
             judged = judge(staged, None, options.state)

@@ -32,7 +32,7 @@ class Back(BaseModel):
     """Where to go back to."""
 
     model_config = ConfigDict(extra="forbid")
-    to: Annotated[str | None, Field(description="a snapshot of the history, or its beginning; by default the one before")] = None
+    to: Annotated[str | None, Field(description="of the history, or how it begins; without: undo")] = None
 
 
 class No(Exception):

@@ -1,6 +1,8 @@
 """Verdicts kept on disk, so that a policy that was proved today is not proved again: by content, by prover, and for a day.
 
-What is kept saves work and nothing else. A file that is missing, cut short or tampered with is a policy to be proved again.
+What is kept saves work and nothing else. A file that is missing or damaged, by however little, is a policy to be proved again: each
+carries the sha256 of what it says. That is against disks and accidents. Whoever may write the state folder may write the ledger
+too, and is trusted with both.
 
 A rotated key is no reason to prove anything again, for nobody's claims depend on its text. Nor is a revoked one: what holds for all
 requests of some keys holds for those of fewer. A key that is new, says more or lives longer is one.
@@ -45,9 +47,9 @@ class Kept:
     def find(self, snapshot: Snapshot, at: float) -> tuple[Verdict, ...] | None:
         """The verdicts on `snapshot` that still hold at `at` (UTC seconds); None if it has to be proved."""
         try:
-            record = json.loads(self._path(snapshot).read_bytes())
+            record = _intact(json.loads(self._path(snapshot).read_bytes()))
             proof = Proof(float(record["at"]), record["prover"], tuple(verdict_of(found) for found in record["verdicts"]))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return None
         claims = [claim.id for claim in snapshot.policy.claims]
         same = proof.prover == self._by and [verdict.claim for verdict in proof.verdicts] == claims
@@ -63,7 +65,7 @@ class Kept:
         record = {"at": at, "prover": self._by, "verdicts": [v.as_record() for v in verdicts], "keys": _keys(snapshot, at)}
         with contextlib.suppress(OSError):
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            _write(self._path(snapshot), record)
+            _write(self._path(snapshot), {**record, "sha256": _digest(record)})
             self._prune()
 
     def _path(self, snapshot: Snapshot) -> Path:
@@ -77,6 +79,18 @@ class Kept:
         files = sorted(self._folder.glob(f"*{SUFFIX}"), key=lambda path: path.stat().st_mtime)
         for path in files[: max(0, len(files) - FILES_MAX)]:
             path.unlink(missing_ok=True)
+
+
+def _digest(record: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
+
+
+def _intact(found: dict[str, Any]) -> dict[str, Any]:
+    """What was kept, without its digest. Raises ValueError for what is not as it was written."""
+    record = {name: value for name, value in found.items() if name != "sha256"}
+    if found.get("sha256") != _digest(record):
+        raise ValueError("it is not as it was written")
+    return record
 
 
 def _keys(snapshot: Snapshot, at: float) -> dict[str, list[Any]]:

@@ -28,7 +28,9 @@ class Z3:
     def solve(self, assuming: Iterable[int]) -> Model | None:
         """As the port says."""
         for clause in self._formula.clauses[self._given :]:
-            self._solver.add(z3.Or([self._literal(literal) for literal in clause]))
+            literals = [self._literal(literal) for literal in clause]
+            # z3 makes an empty disjunction in another context than this one
+            self._solver.add(z3.Or(literals) if literals else z3.BoolVal(False, self._context))
         self._given = len(self._formula.clauses)
         found = self._solver.check([self._literal(literal) for literal in assuming])
         if found == z3.unsat:

@@ -98,15 +98,18 @@ class History:
                 found.append(Entry(**json.loads(line)))
         return found
 
-    def documents(self, name: str | None = None) -> tuple[Entry, Documents]:
-        """The snapshot of this name, or of one that begins so; by default the last one before the newest that differs from it.
+    def documents(self, name: str | None, lies: str | None) -> tuple[Entry, Documents]:
+        """The snapshot of this name, or of one that begins so; without a name, what to go back to from what `lies` in the folder.
 
-        Raises Unknown, OSError.
+        `lies` is the name of that; None if it is none that may serve. From anything but the newest snapshot, such as an edit that
+        was refused, the way back leads to the newest one; from that, to the last before it that differs. Raises Unknown, OSError.
         """
         entries = self.entries()
         if not entries:
             raise Unknown(f"{self._folder}: no snapshot has served yet, so there is none to go back to")
-        if name is None:
+        if name is None and lies != entries[-1].snapshot:
+            found = entries[-1:]
+        elif name is None:
             found = [entry for entry in entries if entry.snapshot != entries[-1].snapshot]
             if not found:
                 raise Unknown(f"only one snapshot ({entries[-1].snapshot}) has ever served: there is none before it")

@@ -166,7 +166,8 @@ class Reloader:
 
     async def roll_back(self, to: str | None, seen: str, by: str) -> tuple[Entry, Change]:
         """Serve, and write into the folder, what served before. Raises what `put` does, and Unknown."""
-        entry, documents = await asyncio.to_thread(self.history.documents, to)
+        lies = name_of(self.snapshot) if self.last_succeeded else None
+        entry, documents = await asyncio.to_thread(self.history.documents, to, lies)
         return entry, await self.put(documents, seen, by, f"rollback to {entry.snapshot}")
 
     async def check(self, documents: Documents) -> tuple[list[str], Judged]:

@@ -23,21 +23,25 @@ REQUESTS = 12  # of each world, compared one by one
 
 @dataclass(frozen=True)
 class Sentence:
-    """One promise. `bites_min` is the share of worlds, at the least, that must have something to bite on."""
+    """One promise. `bites_min` is the share of worlds, at the least, that must have something to bite on.
+
+    `worlds` are as many as it takes to find the rarest fault that is planted for it, and some more.
+    """
 
     text: str
     check: Check
     bites_min: float
+    worlds: int
 
 
 SENTENCES: dict[str, Sentence] = {}
 
 
-def say(text: str, bites_min: float) -> Callable[[Check], Check]:
+def say(text: str, bites_min: float, worlds: int) -> Callable[[Check], Check]:
     """Make a sentence of a check."""
 
     def keep(check: Check) -> Check:
-        SENTENCES[text] = Sentence(text, check, bites_min)
+        SENTENCES[text] = Sentence(text, check, bites_min, worlds)
         return check
 
     return keep
@@ -74,7 +78,7 @@ def fixed(space: Space, sent: World) -> list[int]:
     return literals
 
 
-@say("where the formula says that a request may go is where engine and specification say so", 0.5)
+@say("where the formula says that a request may go is where engine and specification say so", 0.5, 70)
 def same_places(kind: type[Prover], world: World) -> bool:
     made = snapshot(world)
     prover, dice, found = kind(made, NOW, Z3), random.Random(world["seed"]), False
@@ -96,7 +100,7 @@ def same_places(kind: type[Prover], world: World) -> bool:
     return found
 
 
-@say("a claim is proved if and only if none of all requests goes against it, and lapses when the first does", 0.6)
+@say("a claim is proved if and only if none of all requests goes against it, and lapses when the first does", 0.6, 140)
 def same_verdict(kind: type[Prover], world: World) -> bool:
     prover = kind(snapshot(world), NOW, Z3)
     every = Prover(snapshot(world), NOW, Z3).moments  # of which a faulty prover may not know
@@ -112,7 +116,7 @@ def same_verdict(kind: type[Prover], world: World) -> bool:
     return any(asked_at(world, claim, NOW) for claim in world["claims"])
 
 
-@say("a counterexample is a request that some key can make, and goes against the claim", 0.3)
+@say("a counterexample is a request that some key can make, and goes against the claim", 0.3, 110)
 def real_counterexamples(kind: type[Prover], world: World) -> bool:
     prover, found = kind(snapshot(world), NOW, Z3), False
     for claim, compiled in zip(world["claims"], prover.snapshot.policy.claims, strict=True):

@@ -14,6 +14,7 @@ from gateway.config.check import run_cases
 from gateway.core.policy import Snapshot, surely_meets
 from gateway.core.view import View
 from gateway.proof.claims import Prover, prove
+from gateway.proof.diff import Difference, difference
 from gateway.proof.judging import told
 from gateway.proof.solver import Z3
 from gateway.proof.verdict import Status, Verdict
@@ -246,3 +247,11 @@ def test_what_the_engine_does_not_confirm_is_told_as_a_defect_and_not_as_a_count
     found = ForgetsForbids(made, AT, Z3).verdict(made.policy.claims[0])
     assert (found.status, found.serves, found.counterexample) == (Status.UNDECIDED, False, None)
     assert "solver and engine disagree" in found.because and "beijing/glm" in found.because
+
+
+def test_claims_of_a_policy_that_nobody_can_ask_ask_nothing(tmp_path: Path) -> None:
+    keys = {f"{{id: {k}, demo: true}}": f"{{id: {k}, demo: true, expires: 2026-01-01}}" for k in ("ward", "desk", "notebook")}
+    made = snapshot(tmp_path, keys, claims="  - {id: c, for: {tenant: clinic}, never: {processed_in: FR}}\n")
+    (found,) = prove(made, AT, Z3)
+    assert found.status is Status.EMPTY
+    assert difference(made, made, AT, Z3) == Difference(())

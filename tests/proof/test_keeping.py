@@ -199,3 +199,25 @@ def test_nothing_half_written_stays_and_nobody_else_can_read(tmp_path: Path, mad
     names = [path.name for path in (tmp_path / VERDICTS).iterdir()]
     assert len(names) == 2 and all(name.endswith(".json") and not name.startswith(".") for name in names)
     assert (tmp_path / VERDICTS).stat().st_mode & 0o077 == 0
+
+
+def test_a_verdict_that_was_turned_is_not_believed(tmp_path: Path, made: Snapshot) -> None:
+    proved(made, AT, tmp_path, Asked())
+    path = kept_file(tmp_path)
+    before = path.read_text()
+    path.write_text(before.replace('"status": "false"', '"status": "proved"'))
+    assert path.read_text() != before and once_more(made, AT, tmp_path)
+
+
+def test_json_that_is_too_deep_is_not_believed(tmp_path: Path, made: Snapshot) -> None:
+    proved(made, AT, tmp_path, Asked())
+    kept_file(tmp_path).write_text("[" * 200_000)
+    assert once_more(made, AT, tmp_path)
+
+
+def test_a_day_that_no_calendar_has_is_not_believed(tmp_path: Path, made: Snapshot) -> None:
+    proved(made, AT, tmp_path, Asked())
+    found = json.loads(kept_file(tmp_path).read_text())
+    found["verdicts"][3]["until"] = 1e300
+    kept_file(tmp_path).write_text(json.dumps(found))
+    assert once_more(made, AT, tmp_path)

@@ -1,19 +1,17 @@
 """Each fault planted in the encoding is found by the sentence that is there to find it.
 
-An agreement that no fault can break says nothing.
+An agreement that no fault can break says nothing, and one that is looked for in fewer worlds than a fault hides in, not much.
 """
 
 import pytest
 from proof_planted import PLANTED, Planted
 from proving import SENTENCES, throw
 
-WORLDS_MAX = 500  # most faults are found within thirty; the rarest that is planted, within a hundred and thirty
-
 
 @pytest.mark.parametrize("fault", PLANTED, ids=lambda fault: f"{fault.text} | {fault.caught_by[:40]}")
 def test_fault_is_found(fault: Planted) -> None:
     with pytest.raises(AssertionError, match="seed"):
-        throw(SENTENCES[fault.caught_by], fault.prover, WORLDS_MAX)
+        throw(SENTENCES[fault.caught_by], fault.prover, SENTENCES[fault.caught_by].worlds)
 
 
 def test_every_sentence_finds_something() -> None:

@@ -27,9 +27,9 @@ def test_the_one_before_is_the_last_that_differs(tmp_path: Path) -> None:
     history = History(tmp_path)
     names = [keep(history, number) for number in (1, 2, 2)]
     assert [entry.snapshot for entry in history.entries()] == [names[0], names[1], names[1]]
-    entry, documents = history.documents()
+    entry, documents = history.documents(None, names[1])
     assert (entry.snapshot, documents) == (names[0], {"rules.yaml": b"# 1\n"})
-    assert history.documents(names[1][:3])[1] == {"rules.yaml": b"# 2\n"}
+    assert history.documents(names[1][:3], None)[1] == {"rules.yaml": b"# 2\n"}
 
 
 def test_nobody_else_may_read_it(tmp_path: Path) -> None:
@@ -45,16 +45,24 @@ def test_names_that_name_none_or_several(tmp_path: Path, name: str, why: str) ->
     keep(history, 0x10)
     keep(history, 0x20)
     with pytest.raises(Unknown, match=why):
-        history.documents(name)
+        history.documents(name, None)
 
 
 def test_with_nothing_before_there_is_nothing_to_go_back_to(tmp_path: Path) -> None:
     history = History(tmp_path)
     with pytest.raises(Unknown, match="no snapshot has served"):
-        history.documents()
-    keep(history, 1)
+        history.documents(None, None)
+    name = keep(history, 1)
     with pytest.raises(Unknown, match="only one snapshot"):
-        history.documents()
+        history.documents(None, name)
+
+
+@pytest.mark.parametrize("lies", [None, "0123456789ab.0123456789ab"])
+def test_from_an_edit_that_does_not_serve_the_way_back_is_to_what_does(tmp_path: Path, lies: str | None) -> None:
+    history = History(tmp_path)
+    keep(history, 1)
+    newest = keep(history, 2)
+    assert history.documents(None, lies)[0].snapshot == newest
 
 
 def test_a_line_cut_short_by_a_crash_is_left_out(tmp_path: Path) -> None:
@@ -70,5 +78,5 @@ def test_the_oldest_documents_go_and_their_lines_stay(tmp_path: Path) -> None:
     names = [keep(history, number) for number in range(1, KEPT_MAX + 2)]
     assert len(history.entries()) == KEPT_MAX + 1
     with pytest.raises(Unknown, match="are gone"):
-        history.documents(names[0])
+        history.documents(names[0], None)
     assert read_documents(tmp_path / "policies" / names[1])

@@ -123,7 +123,7 @@ def test_a_change_is_served_kept_recorded_and_told(stage: Stage) -> None:
     (line,) = stage.ledger()
     assert (line["result"], line["by"], line["from"], line["to"]) == ("applied", "the folder", before, after)
     assert stage.log[-1][0] == "reloaded"
-    assert stage.history.documents(after)[1] == read_documents(stage.folder)
+    assert stage.history.documents(after, None)[1] == read_documents(stage.folder)
 
 
 BROKEN = [
@@ -265,6 +265,15 @@ def test_rolling_back_serves_and_writes_what_was_there(stage: Stage) -> None:
     assert (entry.snapshot, change.result) == (first, "applied") and name_of(stage.reloader.snapshot) == first
     assert read_documents(stage.folder) == before
     assert stage.history.entries()[-1].how == f"rollback to {first}"
+
+
+def test_rolling_back_from_a_refused_edit_puts_back_what_serves(stage: Stage) -> None:
+    stage.reload()
+    before = read_documents(stage.folder)
+    stage.edit("residency.yaml", "permit:", "premit:")
+    assert stage.reload().result == "refused"
+    _, change = asyncio.run(stage.reloader.roll_back(None, etag(read_documents(stage.folder)), "admin"))
+    assert change.result == "unchanged" and stage.reloader.last_succeeded and read_documents(stage.folder) == before
 
 
 def test_trying_changes_nothing(stage: Stage) -> None:

@@ -230,6 +230,7 @@ async def explained(settings: ServeSettings, decision: str) -> tuple[int, Mappin
         out, err = await asyncio.wait_for(child.communicate(), EXPLAIN_S_MAX)
     except TimeoutError:
         child.kill()
+        await child.wait()
         return 503, f"looking for it took more than {EXPLAIN_S_MAX:.0f} s; use `gateway policy explain --decision`"
     if child.returncode in (0, 1) and out:
         return 200, orjson.loads(out)

@@ -143,7 +143,7 @@ class Replayed:
 def replay(found: Iterable[Recorded | Damaged], snapshots: Snapshots, new: Snapshot | None = None) -> Replayed:
     """Make all decisions again: each under its own snapshot, to verify it, and under `new`, to see what would come."""
     summary = Replayed()
-    own: dict[int, tuple[Replay, Kept[View]]] = {}
+    own: dict[int, Replay] = {}
     views = None if new is None else Kept(lambda instant: View(new, instant))
     for recorded in found:
         if isinstance(recorded, Damaged):
@@ -158,24 +158,18 @@ def replay(found: Iterable[Recorded | Damaged], snapshots: Snapshots, new: Snaps
                 summary.missing[" with ".join(names)] += 1
             else:
                 if id(snapshot) not in own:
-                    own[id(snapshot)] = Replay(snapshot), _views(snapshot)
-                verifier, own_views = own[id(snapshot)]
-                if verifier.same(recorded.decision, recorded.line):
+                    own[id(snapshot)] = Replay(snapshot)
+                before, same = own[id(snapshot)].made(recorded.decision, recorded.line)
+                if same:
                     summary.verified += 1
                 else:
                     summary.differing.add(recorded.id)
-                given = inputs(recorded.decision, snapshot.policy.vocabulary)
-                before = given.decided(own_views.at(given.instant))
             if new is not None and views is not None:
                 given = inputs(recorded.decision, new.policy.vocabulary)
                 _compare(summary, recorded, before, _under(new, given, views.at(given.instant)))
         except Unreadable as error:
             summary.damaged.add(f"{recorded.path}:{recorded.number}: {error}")
     return summary
-
-
-def _views(snapshot: Snapshot) -> Kept[View]:
-    return Kept(lambda instant: View(snapshot, instant))
 
 
 def _under(new: Snapshot, given: Inputs, view: View) -> Decision | None:

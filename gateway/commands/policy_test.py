@@ -54,10 +54,9 @@ def percent(text: str) -> float:
 
 def instant(text: str) -> float:
     """A day (its first second) or an instant in UTC, written as cases write them, as UTC seconds. Raises ValueError."""
-    from datetime import UTC, datetime
-
+    from gateway.config.reading import utc
     from gateway.config.shapes import INSTANT
 
     if not re.fullmatch(INSTANT, text):
         raise ValueError(text)
-    return datetime.fromisoformat(text.removesuffix("Z")).replace(tzinfo=UTC).timestamp()
+    return utc(text)

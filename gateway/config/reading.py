@@ -76,9 +76,14 @@ def instant(node: Node | None) -> float | None:
     if found is None:
         return None
     try:
-        return datetime.fromisoformat(found.word.replace("Z", "+00:00")).replace(tzinfo=UTC).timestamp()
+        return utc(found.word)
     except ValueError:
         return None
+
+
+def utc(text: str) -> float:
+    """The instant that `text` (ISO 8601, in UTC) says, as UTC seconds; of a day, its first. Raises ValueError."""
+    return datetime.fromisoformat(text.replace("Z", "+00:00")).replace(tzinfo=UTC).timestamp()
 
 
 def entries(node: Node | None) -> dict[str, tuple[Mark, Node]]:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from fastapi.responses import JSONResponse
 
 
-def error(status: int, code: str, message: str, more: Mapping[str, object] | None = None, **headers: str) -> JSONResponse:
-    """An error in the shape that clients of this API know; `more` stands beside it, `headers` are named with underscores."""
+def error(status: int, code: str, message: str, more: Mapping[str, object] | None = None) -> JSONResponse:
+    """An error in the shape that clients of this API know; `more` stands beside it."""
     body = {"error": {"message": message, "type": "admin_error", "param": None, "code": code}, **(more or {})}
-    return JSONResponse(body, status, {name.replace("_", "-"): value for name, value in headers.items()})
+    return JSONResponse(body, status)

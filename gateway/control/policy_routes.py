@@ -16,7 +16,7 @@ from gateway.control.answers import error
 
 DOCUMENTS = Field(
     description="every document of the folder: name → text; those that are not named are removed",
-    examples=[{"residency.yaml": "rules: …", "cases/clinic.yaml": "cases: …"}],
+    examples=[{"residency.yaml": "rules: …", "cases/clinic.yaml": "- note: …"}],
     max_length=200,
 )
 

@@ -116,11 +116,16 @@ class Replay:
 
     def same(self, recorded: dict[str, Any], line: bytes) -> bool:
         """Whether `line` holds, byte for byte, the decision that comes of its inputs. Raises Unreadable."""
+        return self.made(recorded, line)[1]
+
+    def made(self, recorded: dict[str, Any], line: bytes) -> tuple[Decision, bool]:
+        """The decision that comes of the inputs of `line`, and whether that is what it holds. Raises Unreadable."""
         found = inputs(recorded, self._vocabulary)
         shorthand = self._shorthands.at(found.instant)
-        text = b'"decision":' + shorthand.decision(found.decided(shorthand.view))
+        decision = found.decided(shorthand.view)
+        text = b'"decision":' + shorthand.decision(decision)
         # `text` ends where its object does, and no object begins with another one
-        return text in line
+        return decision, text in line
 
 
 def missing(recorded: dict[str, Any], snapshot: Snapshot) -> dict[str, str]:

@@ -77,7 +77,6 @@ class Reloader:
         resolve: Callable[[Policy], Secrets],
         now: Callable[[], float] = time.time,
         look_s: float = LOOK_S,
-        demo: bool = False,
     ) -> None:
         self.folder = folder
         self.history = history
@@ -91,7 +90,6 @@ class Reloader:
         self._resolve = resolve
         self._now = now
         self._look_s = look_s
-        self._demo = demo
         self._one = asyncio.Lock()
         self._seen: tuple[object, ...] | None = None  # the folder when it was last read
         self._kept = False  # whether history has the snapshot in force
@@ -146,7 +144,7 @@ class Reloader:
         async with self._one:
             self._seen = await asyncio.to_thread(fingerprint, self.folder)
             try:
-                documents = await asyncio.to_thread(read_documents, self.folder)
+                documents = await self.read()
             except Unreadable as error:
                 return await self._told(self._change(by, how, REFUSED, problems=(str(error),)))
             return await self._to(documents, by, how)
@@ -158,7 +156,7 @@ class Reloader:
         """
         async with self._one:
             ours(self.folder)
-            if etag(await asyncio.to_thread(read_documents, self.folder)) != seen:
+            if etag(await self.read()) != seen:
                 raise Stale("the documents in the folder are not those that this change was made from: get them again")
             found = await self._to(documents, by, how, write=True)
             self._seen = await asyncio.to_thread(fingerprint, self.folder)
@@ -177,7 +175,7 @@ class Reloader:
             judged, secrets = await self._judged(staged)
         finally:
             await asyncio.to_thread(self.history.drop, staged)
-        return reload_reasons(judged, secrets, self.snapshot, demo=self._demo), judged
+        return reload_reasons(judged, secrets, self.snapshot), judged
 
     # --- the path of a change -------------------------------------------------------------------------------------------
 
@@ -190,7 +188,7 @@ class Reloader:
         before = self.snapshot
         try:
             judged, secrets = await self._judged(staged)
-            problems = reload_reasons(judged, secrets, before, demo=self._demo)
+            problems = reload_reasons(judged, secrets, before)
             result = REFUSED
             if not problems and judged.snapshot is not None:
                 result = await self._switched(judged.snapshot, secrets, documents if write else None)

@@ -27,6 +27,7 @@ class Start:
     secrets: dict[str, str | None]
     state: str  # folder
     demo: bool
+    workers: int = 1  # how many there are: limits are shared among them
     epoch: int = 0  # of the snapshot: counts the switches from one to another
 
 

@@ -163,7 +163,7 @@ class Fleet:
             )
         reader, writer = await asyncio.open_connection(sock=ours)
         now = self.in_force  # nothing is awaited from here until the process can be found, so no switch overlooks it
-        writer.write(pack(Start(number, now.snapshot, dict(now.secrets), str(self._state), self._demo, now.epoch)))
+        writer.write(pack(Start(number, now.snapshot, dict(now.secrets), str(self._state), self._demo, self._workers, now.epoch)))
         process = self.processes[number] = Process(popen, writer, now.epoch)
         if self.draining:  # told to stop between the spawning and here: nobody else would tell this worker
             writer.write(pack(Drain()))

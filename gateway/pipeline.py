@@ -13,9 +13,10 @@ from gateway.core.bounds import Bounds
 from gateway.core.decide import Decision, decide
 from gateway.core.exchange import Attempt, Ended, Fault, Outcome, Request, Scope, Tried, Usage
 from gateway.core.failover import failover
-from gateway.core.settlement import settle
+from gateway.core.rates import UNLIMITED, Unlimited
+from gateway.core.settlement import Settlement, settle
 from gateway.core.view import View
-from gateway.ports import Client, Clock, Ledger, Live, Meter, Opened, Opening, Upstream
+from gateway.ports import Client, Clock, Hold, Ledger, Limiter, Live, Meter, Opened, Opening, Upstream
 
 KEEPALIVE = b": keep-alive\n\n"
 GONE = Outcome(Ended.CLIENT_GONE, Fault.CLIENT)
@@ -36,6 +37,7 @@ class World:
     bounds: Bounds
     draw: Callable[[], int]
     defect: Callable[[BaseException], None]  # told of our own bugs: records where, never what
+    limiter: Limiter | Unlimited = UNLIMITED
 
 
 @dataclass(slots=True)
@@ -46,6 +48,7 @@ class Course:
     request: Request
     decision: Decision
     client: Client
+    hold: Hold = UNLIMITED  # of the caller's rates
     tried: list[Tried] = field(default_factory=list)
     streaming: bool = False  # the client has been sent a head
     end: Answer | None = None  # and the end of the stream: nothing may follow it
@@ -68,7 +71,7 @@ async def exchange(world: World, view: View, request: Request, client: Client) -
     course = Course(world, request, decision, client)
     answer: Answer | None = None  # stays so when cancelled
     try:
-        answer = await _serve(course) if decision.routes else _said(course, refused(decision, request.began))
+        answer = await _admitted(course) if decision.routes else _said(course, refused(decision, request.began))
     except Exception as error:  # noqa: BLE001 - whatever our bug is, the client is answered and the exchange settled
         world.defect(error)
         answer = _said(course, DEFECT)
@@ -84,9 +87,10 @@ def _cut_off(course: Course) -> Answer:
 
 def _settled(course: Course, answer: Answer) -> None:
     """Record the exchange. It is over: what fails here raises the alarm, and must not become a second answer."""
-    world = course.world
+    world, now = course.world, course.world.clock.now()
+    settlement: Settlement | None = None
     try:
-        settlement = settle(course.request, course.decision, tuple(course.tried), answer.status, answer.code, world.clock.now())
+        settlement = settle(course.request, course.decision, tuple(course.tried), answer.status, answer.code, now)
         try:
             world.ledger.settled(settlement)
         except OSError:
@@ -95,6 +99,18 @@ def _settled(course: Course, answer: Answer) -> None:
             world.meter.settled(settlement)
     except Exception as error:  # noqa: BLE001
         world.defect(error)
+    finally:
+        usage = None if settlement is None else settlement.usage
+        course.hold.settle(0 if usage is None else usage.input + usage.output, now)
+
+
+async def _admitted(course: Course) -> Answer:
+    """Serve what its caller's rates let in."""
+    hold = course.world.limiter.admit(course.request, course.request.began)
+    if isinstance(hold, Problem):
+        return _said(course, hold)
+    course.hold = hold
+    return await _serve(course)
 
 
 async def _serve(course: Course) -> Answer:
@@ -162,7 +178,7 @@ async def _first_content(course: Course, opening: Opening) -> Opened | Outcome:
         if opened is not None:
             return opened
         waited_s += patience_s
-        course.begin_stream(identified(course.request))
+        course.begin_stream(identified(course))
         course.client.write(KEEPALIVE)
     return SLOW
 
@@ -171,20 +187,21 @@ def _said(course: Course, problem: Problem) -> Answer:
     """Tell the client of `problem`: as an answer, or as an event where a stream has begun."""
     if course.streaming:
         return course.end_stream(problem)
-    headers = identified(course.request)
+    headers = identified(course)
     if "rules" in course.request.disclose and not course.decision.routes:
         headers["x-gateway-rules"] = ", ".join(course.decision.refusing_rules)
     return Answer(problem.status, problem=problem, headers=headers)
 
 
-def identified(request: Request) -> dict[str, str]:
-    """The headers of every answer: the decision's id, which is ours, and the client's own id if it sent one."""
-    return {"x-request-id": request.client_id or request.id, "x-gateway-decision": request.id}
+def identified(course: Course) -> dict[str, str]:
+    """The headers of every answer: the decision's id, which is ours, the client's own if it sent one, and what its rates leave."""
+    request = course.request
+    return {"x-request-id": request.client_id or request.id, "x-gateway-decision": request.id, **course.hold.headers}
 
 
 def disclosed(course: Course, attempt: Attempt, opening: Opening) -> dict[str, str]:
     """The headers of an answer that was served: what else this key's `disclose` lists."""
-    headers, disclose = identified(course.request), course.request.disclose
+    headers, disclose = identified(course), course.request.disclose
     if not disclose:
         return headers
     deployment = attempt.deployment

@@ -129,6 +129,27 @@ class Live(Protocol):
     def report(self, attempt: Attempt, outcome: Outcome, now: float, first_content_s: float | None) -> None: ...
 
 
+class Hold(Protocol):
+    """What an exchange holds of its caller's rates."""
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """What answers say of it."""
+        ...
+
+    def settle(self, tokens: int, now: float) -> None:
+        """The exchange has ended, having used `tokens`. Once; another time does nothing."""
+        ...
+
+
+class Limiter(Protocol):
+    """How much each caller has left."""
+
+    def admit(self, request: Request, now: float) -> Hold | Problem:
+        """Hold what `request` needs, or say why it can't begin at `now`; then nothing is held."""
+        ...
+
+
 class Meter(Protocol):
     """Metrics: called once for each settlement, and for each ledger line that could not be kept."""
 

@@ -28,6 +28,7 @@ from gateway.ledger.audit import Audit
 from gateway.ledger.metrics import WorkerMeter
 from gateway.pipeline import World
 from gateway.state.live import LocalLive
+from gateway.state.rates import LocalLimiter
 from gateway.state.watching import Watched
 from gateway.upstream.address import Address
 from gateway.upstream.http import Transport, address_of
@@ -55,6 +56,7 @@ class Worker:
         self.transport = Transport(loop, bounds)
         self.ledger = Audit(Path(start.state, "ledger"), f"worker-{start.number}", self.clock)
         self.live = LocalLive(bounds, snapshot.policy.deployments)
+        self.limiter = LocalLimiter(snapshot.access, start.workers, self.clock.now())
         self.meter = WorkerMeter(snapshot)
         upstreams = Upstreams(self.transport, self._addresses, start.secrets, bounds, self.clock, loop)
         world = World(
@@ -66,6 +68,7 @@ class Worker:
             bounds=bounds,
             draw=partial(random.Random(os.urandom(16)).getrandbits, 30),
             defect=defects.report,
+            limiter=self.limiter,
         )
         self.plane = Plane(world, snapshot, demo=start.demo)
         self.server = Server(self.plane, listener)
@@ -95,6 +98,7 @@ class Worker:
         renewed = [name for name, address in switch.addresses.items() if self._addresses.get(name) != address]
         self.plane.adopt(switch.prepared, switch.world)
         self.meter.adopt(switch.prepared.timeline.snapshot)
+        self.limiter.adopt(switch.prepared.timeline.snapshot.access, self.clock.now())
         self.live.adopt(bounds, deployments, renewed)
         self.transport.bounds = bounds
         self.transport.retire(switch.addresses.values())

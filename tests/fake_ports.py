@@ -213,6 +213,32 @@ class FakeLive:
 
 
 @dataclass
+class FakeLimiter:
+    """Lets everything in unless `refuses`. `held`: ids of requests that hold something; `settled`: (id, tokens) of the others."""
+
+    refuses: Problem | None = None
+    held: list[str] = field(default_factory=list)
+    settled: list[tuple[str, int]] = field(default_factory=list)
+
+    def admit(self, request: Request, now: float) -> "FakeHold | Problem":
+        if self.refuses is not None:
+            return self.refuses
+        self.held.append(request.id)
+        return FakeHold(self, request.id)
+
+
+@dataclass
+class FakeHold:
+    limiter: FakeLimiter
+    id: str
+    headers: Mapping[str, str] = field(default_factory=lambda: {"x-ratelimit-remaining-requests": "7"})
+
+    def settle(self, tokens: int, now: float) -> None:
+        self.limiter.held.remove(self.id)  # raises if it was settled before
+        self.limiter.settled.append((self.id, tokens))
+
+
+@dataclass
 class FakeMeter:
     count: int = 0
     failures: int = 0

@@ -13,7 +13,7 @@ import itertools
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import uvloop
@@ -22,9 +22,11 @@ from small_world import Place, key_text, snapshot
 
 from gateway.clock import SystemClock
 from gateway.core.bounds import Bounds
+from gateway.core.rates import Rates
 from gateway.pipeline import World
 from gateway.simulators import Simulator
 from gateway.state.live import LocalLive
+from gateway.state.rates import LocalLimiter
 from gateway.state.watching import Watched
 from gateway.upstream.address import address_of
 from gateway.upstream.http import Transport
@@ -74,9 +76,15 @@ def run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
 
 @asynccontextmanager
 async def in_process(
-    dialects: Mapping[str, str] | None = None, scripts: Mapping[str, Sequence[Any]] | None = None, bounds: Bounds | None = None
+    dialects: Mapping[str, str] | None = None,
+    scripts: Mapping[str, Sequence[Any]] | None = None,
+    bounds: Bounds | None = None,
+    rates: Mapping[str, Rates] | None = None,
 ) -> AsyncIterator[InProcess]:
-    """Simulators of these dialects (by endpoint, besides DIALECTS) with these fault scripts, and a gateway before them."""
+    """Simulators of these dialects (by endpoint, besides DIALECTS) with these fault scripts, and a gateway before them.
+
+    `rates` are by the id of a key.
+    """
     bounds = bounds or Bounds()
     loop = asyncio.get_running_loop()
     async with AsyncExitStack() as stack:
@@ -86,6 +94,8 @@ async def in_process(
             simulators[endpoint] = await stack.enter_async_context(simulator)
             places[endpoint] = Place(simulator.port, dialect, simulator.dialect.prefixes[0])
         policy = snapshot(places, bounds)
+        keys = {name: replace(key, rates=(rates or {}).get(name)) for name, key in policy.access.keys.items()}
+        policy = replace(policy, access=replace(policy.access, keys=keys))
         deployments = policy.policy.deployments
         clock = SystemClock()
         transport = Transport(loop, bounds)
@@ -95,7 +105,10 @@ async def in_process(
         upstreams = Upstreams(transport, addresses, dict.fromkeys(addresses), bounds, clock, loop)
         ledger, meter, counter = FakeLedger(), FakeMeter(), itertools.count()
         defects: list[BaseException] = []
-        world = World(clock, Watched(upstreams, live, clock), ledger, live, meter, bounds, lambda: next(counter), defects.append)
+        limiter = LocalLimiter(policy.access, 1, clock.now())
+        world = World(
+            clock, Watched(upstreams, live, clock), ledger, live, meter, bounds, lambda: next(counter), defects.append, limiter
+        )
         plane = Plane(world, policy, demo=False)
         listener = socket.create_server(("127.0.0.1", 0))
         server = Server(plane, listener, tick_s=0.01)

@@ -12,6 +12,7 @@ from gateway.config.documents import Node, Sequence
 from gateway.config.facts import CLASSES, range_of
 from gateway.config.known import Known
 from gateway.config.problems import Mark, Problems, show
+from gateway.config.rates import RATES, compile_rates, warn_of_idle
 from gateway.config.reading import At, day, end_of, entries, field, flag, last_day, text, word, words
 from gateway.config.shapes import Day, Flag, Key, ListOf, MapOf, OneOrMore, Record, Shape, Text, Word
 from gateway.config.vocabulary import DISCLOSABLE, WORD
@@ -84,6 +85,7 @@ KEY: Final = Record(
         Key("expires", Day(), "the last day (UTC) on which it is good", "2027-01-01"),
         Key("revoked", Flag(), "`true` refuses it from now on", True),
         Key("facts", FACTS, "as for a tenant, and narrower", {"region": {"within": ["DE"]}}),
+        Key("rates", RATES, "how much it may ask for; what its tenant may holds for it, too", {"requests": "60/min"}),
         Key(
             "disclose",
             ListOf(Word("what answers may say", of=DISCLOSABLE), least=0),
@@ -91,7 +93,7 @@ KEY: Final = Record(
             ["endpoint", "model", "rules"],
         ),
     ),
-    refused={"budgets": NOT_ENFORCED, "rates": NOT_ENFORCED, "key": "a key's text never stands in a document: write its `sha256`"},
+    refused={"budgets": NOT_ENFORCED, "key": "a key's text never stands in a document: write its `sha256`"},
 )
 
 TENANT: Final = Record(
@@ -109,9 +111,10 @@ TENANT: Final = Record(
             "what its requests may say of themselves, and what holds where they say nothing",
             {"region": {"within": "EEA", "default": "DE"}},
         ),
+        Key("rates", RATES, "how much all its keys together may ask for", {"requests": "600/min", "concurrency": 50}),
         Key("keys", ListOf(KEY, least=0), "what its callers show", [{"id": "ward-3", "demo": True, "disclose": ["endpoint"]}]),
     ),
-    refused={"budgets": NOT_ENFORCED, "rates": NOT_ENFORCED, "detect": NOT_ENFORCED},
+    refused={"budgets": NOT_ENFORCED, "detect": NOT_ENFORCED},
 )
 
 TENANTS: Final = MapOf(Word("a tenant: small letters, digits and hyphens", pattern=WORD), TENANT)
@@ -135,7 +138,7 @@ def compile_tenants(
     for name, (mark, node) in section.items():
         group = word(field(node, "group"))
         facts = _facts(field(node, "facts"), {}, known, problems)
-        tenants[name] = policy.Tenant(name, group.word if group else None, facts)
+        tenants[name] = policy.Tenant(name, group.word if group else None, facts, compile_rates(field(node, "rates")))
         listed_keys = field(node, "keys")
         for item in listed_keys.items if isinstance(listed_keys, Sequence) else ():
             key = _key(item, tenants[name], seen, known, at, problems, warnings)
@@ -163,6 +166,8 @@ def _key(
     expires = end_of(day(field(node, "expires")))
     if expires is not None and expires <= at:
         warnings.add(name.mark, f"the key {show(name.word)}", f"expired on {last_day(expires)}")
+    rates = compile_rates(field(node, "rates"))
+    warn_of_idle(f"the key {show(name.word)}", name.mark, rates, tenant.rates, warnings)
     scopes = {fact: _scope(fact, tenant.facts.get(fact, NOTHING_SAID), known) for fact in DECLARABLE}
     return policy.Key(
         id=name.word,
@@ -173,6 +178,7 @@ def _key(
         facts=_facts(field(node, "facts"), scopes, known, problems),
         disclose=frozenset(found.word for found in words(field(node, "disclose"))),
         demo=flag(field(node, "demo"), otherwise=False),
+        rates=rates,
     )
 
 

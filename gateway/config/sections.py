@@ -92,7 +92,11 @@ SECTIONS: Final = Record(
         Key("tags", ListOf(COINED), "words that apps may put on requests", ["letters"]),
         Key("tenants", access.TENANTS, "who asks, what may be said, and keys: the access document", {"clinic": _TENANT}),
     ),
-    refused={"budgets": access.NOT_ENFORCED, "rates": access.NOT_ENFORCED, "detect": access.NOT_ENFORCED},
+    refused={
+        "budgets": access.NOT_ENFORCED,
+        "rates": "rates are a tenant's or a key's: write them there",
+        "detect": access.NOT_ENFORCED,
+    },
 )
 
 ONCE: Final = ("gateway", "at_most", "limits", "data_classes")

@@ -11,6 +11,7 @@ from ipaddress import IPv4Network, IPv6Network
 from gateway.core.bounds import Bounds
 from gateway.core.facts import FINDINGS, FactSpec, RequestFacts, Vocabulary
 from gateway.core.pricing import Tariff
+from gateway.core.rates import Rates
 from gateway.core.terms import Effect, Subject
 
 # --- labels ---------------------------------------------------------------------------------------------------------------
@@ -349,6 +350,7 @@ class Key:
     facts: Mapping[str, FactSpec]
     disclose: frozenset[str]
     demo: bool = False  # the digest is of an `rg_demo_` key: refused outside the demo
+    rates: Rates | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -358,6 +360,7 @@ class Tenant:
     id: str
     group: str | None
     facts: Mapping[str, FactSpec]
+    rates: Rates | None = None
 
 
 @dataclass(frozen=True, slots=True)

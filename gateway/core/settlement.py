@@ -9,6 +9,7 @@ from decimal import Decimal
 from gateway.core.decide import Decision, Verdict
 from gateway.core.exchange import Cost, Ended, Outcome, Request, Tried, Usage
 from gateway.core.fleeting import fleeting
+from gateway.core.rates import LIMITED, RATE_LIMITED
 
 
 @fleeting(frozen=True, slots=True)
@@ -36,6 +37,8 @@ class Settlement:
             return self.tried[-1].outcome.ended.value
         if self.decision.verdict is not Verdict.ROUTED:
             return str(self.decision.verdict)
+        if self.code == RATE_LIMITED:
+            return LIMITED
         return str(Ended.FAILED if self.status else Ended.CLIENT_GONE)
 
 

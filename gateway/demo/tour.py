@@ -110,6 +110,16 @@ TOUR: Final[tuple[Step, ...]] = (
         arrives=[("small-own", "smollm2-135m")],
     ),
     Step(
+        note="a key for trials, which may send one request a minute",
+        key="trial", asked="glm-5.1", prompt="Name a lake of Europe.",
+        arrives=[("frankfurt", "zai-org/GLM-5.1-FP8")],
+    ),
+    Step(
+        note="and the next one at once: it has to wait, and is sent nowhere",
+        key="trial", asked="glm-5.1", prompt="Name another one.",
+        status=429, code="rate_limit_exceeded", arrives=[],
+    ),
+    Step(
         note="a key can't declare a region outside its tenant's `within`",
         key="ward-3", asked="auto", prompt=GERMAN, headers={"x-gateway-region": "US"},
         status=403, code="fact_not_allowed", arrives=[],

@@ -12,6 +12,7 @@ from typing import Final
 from gateway.core.decide import Verdict
 from gateway.core.exchange import Ended
 from gateway.core.policy import Snapshot
+from gateway.core.rates import LIMITED
 from gateway.core.terms import OTHER, Because
 
 DURATIONS_S: Final = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 320.0, 640.0)
@@ -82,7 +83,7 @@ class Labels:
             "deployment": frozenset(deployment.id for deployment in policy.deployments),
             "endpoint": frozenset(deployment.endpoint.id for deployment in policy.deployments),
             "api": frozenset({"chat"}),
-            "result": frozenset({*(ended.value for ended in Ended), *(verdict.value for verdict in Verdict), *RELOAD_RESULTS}),
+            "result": frozenset({*map(str, Ended), *map(str, Verdict), LIMITED, *RELOAD_RESULTS}),
             "ended": frozenset(ended.value for ended in Ended),
             "rule": frozenset(str(word) for word in words),
             "kind": frozenset(TOKEN_KINDS),

@@ -299,7 +299,11 @@ MISTAKES: list[tuple[str, str, str, str, str]] = [
     ("an unknown disclosure", "disclose: [rules]", "disclose: [¦rule]", "what answers may say", "rules"),
     ("a flag in words", "demo: true, facts", "demo: ¦yes, facts", "`true` or `false`", ""),
     ("budgets", "    group: health\n", "    group: health\n    ¦budgets: [{usd: 500}]\n", "not enforced by this version", ""),
-    ("rates", "    group: health\n", "    group: health\n    ¦rates: {concurrency: 50}\n", "not enforced by this version", ""),
+    ("a rate without a span", "    group: health\n", "    group: health\n    rates: {requests: ¦600}\n", "`600/min`", ""),
+    ("a rate of nothing", "    group: health\n", "    group: health\n    rates: {tokens: ¦0/min}\n", "`600/min`", ""),
+    ("a concurrency of nothing", "    group: health\n", "    group: health\n    rates: {concurrency: ¦0}\n", "requests", ""),
+    ("rates that say nothing", "    group: health\n", "    group: health\n    rates: ¦{}\n", "", ""),
+    ("rates of nobody", "tasks: [coding]", "¦rates: {concurrency: 50}\ntasks: [coding]", "write them there", ""),
     ("detect", "    group: health\n", "    group: health\n    ¦detect: [email]\n", "not enforced by this version", ""),
     (
         "a store of a name taken",

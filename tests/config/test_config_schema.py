@@ -84,7 +84,8 @@ EXPRESSIBLE = {
     "a limit in halves", "an unknown limit", "no id", "no effect", "two effects", "a forbid of nothing", "a require of nothing",
     "an unknown fact", "an unknown API", "an unknown label", "a claim that claims nothing", "a limit of money that can't be",
     "a fact nobody can declare", "always of a class", "a key with an underscore", "a digest too short", "an unknown disclosure",
-    "a flag in words", "budgets", "rates", "detect", "a sink that nobody writes to", "a star in the middle",
+    "a flag in words", "budgets", "rates of nobody", "a rate of nothing",
+    "a concurrency of nothing", "rates that say nothing", "detect", "a sink that nobody writes to", "a star in the middle",
     "a store with a password",
 }  # fmt: skip
 """Mistakes that one file shows by itself, without knowing any other."""

@@ -10,10 +10,10 @@ from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from fake_ports import FakeCall, FakeClient, FakeClock, FakeLedger, FakeLive, FakeMeter, FakeUpstream, Script
+from fake_ports import FakeCall, FakeClient, FakeClock, FakeLedger, FakeLimiter, FakeLive, FakeMeter, FakeUpstream, Script
 from small_world import NOW, access, snapshot
 
-from gateway.core.answer import Answer
+from gateway.core.answer import Answer, Problem
 from gateway.core.bounds import Bounds
 from gateway.core.decide import Decision
 from gateway.core.exchange import Attempt, Ended, Fault, Needs, Outcome, Request, Scope
@@ -22,7 +22,7 @@ from gateway.core.live import LiveState
 from gateway.core.settlement import Settlement
 from gateway.core.view import View
 from gateway.pipeline import World
-from gateway.ports import Callback, Client, Flow
+from gateway.ports import Callback, Client, Flow, Hold
 
 Exchange = Callable[[World, View, Request, Client], Coroutine[Any, Any, Answer]]
 
@@ -148,6 +148,16 @@ class TappedMeter:
 
 
 @dataclass
+class TappedLimiter:
+    limiter: FakeLimiter
+    tap: Tap
+
+    def admit(self, request: Request, now: float) -> Hold | Problem:
+        self.tap("admit")
+        return self.limiter.admit(request, now)
+
+
+@dataclass
 class TappedClient:
     client: FakeClient
     tap: Tap
@@ -184,6 +194,7 @@ class Course:
     scripts: tuple[Script, ...] = ()
     key: str = "ward"
     asked: str = "auto"
+    over_its_rate: bool = False
 
 
 def _courses() -> Iterator[Course]:
@@ -196,6 +207,7 @@ def _courses() -> Iterator[Course]:
         yield Course(f"{kind}, endpoints broken", stream, (Script(refuses=BROKEN_ENDPOINT), Script(refuses=UNREACHABLE)))
         yield Course(f"{kind}, rejected", stream, (Script(refuses=REJECTED),))
         yield Course(f"{kind}, refused by rules", stream, key="store", asked="beta")
+        yield Course(f"{kind}, over its rate", stream, over_its_rate=True)
     yield Course("stream, slow, then elsewhere", True, (Script(silent=None), Script(silent=2)))
     yield Course("stream, slow, then rejected", True, (Script(silent=2, refuses=FAILED), Script(refuses=REJECTED)))
     yield Course("stream, slow everywhere", True, (Script(silent=None),) * 9)
@@ -216,6 +228,7 @@ class Trip:
     live: FakeLive
     meter: FakeMeter
     client: FakeClient
+    limiter: FakeLimiter
     answer: Answer | None = None
     raised: BaseException | None = None
     defects: list[BaseException] = field(default_factory=list)
@@ -233,7 +246,8 @@ class Trip:
 
 def travel(exchange: Exchange, course: Course, tap: Tap, *, leave_at: int | None = None, stop_at: int | None = None) -> Trip:
     """Run an exchange to its end. At the await of that number the client hangs up (`leave_at`) or the worker stops (`stop_at`)."""
-    trip = Trip(course, tap, FakeUpstream(list(course.scripts)), FakeLedger(), FakeLive(), FakeMeter(), FakeClient())
+    limiter = FakeLimiter(OVER_ITS_RATE if course.over_its_rate else None)
+    trip = Trip(course, tap, FakeUpstream(list(course.scripts)), FakeLedger(), FakeLive(), FakeMeter(), FakeClient(), limiter)
     counter = itertools.count()
     world = World(
         FakeClock(),
@@ -244,6 +258,7 @@ def travel(exchange: Exchange, course: Course, tap: Tap, *, leave_at: int | None
         Bounds(),
         lambda: next(counter),
         trip.defects.append,
+        TappedLimiter(trip.limiter, tap),
     )
     running = exchange(world, VIEW, request_of(course), TappedClient(trip.client, tap))
     try:
@@ -263,6 +278,9 @@ def travel(exchange: Exchange, course: Course, tap: Tap, *, leave_at: int | None
     except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - judged by `complaints`
         trip.raised = error
     return trip
+
+
+OVER_ITS_RATE = Problem(429, "rate_limit_exceeded", "come back later", retry_after_s=3.0)
 
 
 def request_of(course: Course) -> Request:
@@ -325,6 +343,15 @@ def complaints(trip: Trip) -> Iterable[str]:
     if spoke and opened[-1] is not spoke[0]:
         yield "another route was tried after content"
     yield from trip.client.wrongs
+    if trip.limiter.held:
+        yield "something is still on hold"
+    if trip.course.over_its_rate and opened:
+        yield f"{len(opened)} calls were made for a caller over its rate"
+    usage = settlement.usage
+    used = 0 if usage is None else usage.input + usage.output
+    let_in = settlement.decision.routes and not trip.course.over_its_rate
+    if let_in and not trip.tap.failed and trip.limiter.settled != [(settlement.request.id, used)]:
+        yield f"{trip.limiter.settled} was settled, and {used} tokens were used"
     yield from _complaints_of_the_answer(trip, settlement)
 
 

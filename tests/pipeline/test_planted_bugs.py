@@ -40,6 +40,9 @@ BUGS = {
         "    finally:\n        _settled(course, answer or",
         "    else:\n        _settled(course, answer or",
     ),
+    "what was held stays on hold": ("        course.hold.settle(0 if", "        (lambda *_: None)(0 if"),
+    "what was used is given back": ("settle(0 if usage is None else usage.input + usage.output, now)", "settle(0, now)"),
+    "whoever is over a limit is let in": ("        return _said(course, hold)\n", "        return await _serve(course)\n"),
     "settled twice": (
         "        finally:\n            world.meter.settled(settlement)",
         "        finally:\n            world.meter.settled(settlement)\n            world.meter.settled(settlement)",
@@ -69,8 +72,8 @@ BUGS = {
     ),
     "a stop is taken for a client that left": ("gone() if course.client.gone else Answer", "gone() if True else Answer"),
     "the record does not hold the error": (
-        "answer.status, answer.code, world.clock.now())",
-        'answer.status, "", world.clock.now())',
+        "answer.status, answer.code, now)",
+        'answer.status, "", now)',
     ),
     "a failover of its own mind": (
         "from gateway.core.failover import failover",

@@ -55,7 +55,7 @@ class Worker:
         self.clock = SystemClock()
         self.transport = Transport(loop, bounds)
         self.ledger = Audit(Path(start.state, "ledger"), f"worker-{start.number}", self.clock)
-        self.live = LocalLive(bounds, snapshot.policy.deployments)
+        self.live = LocalLive(bounds, snapshot.policy.deployments, start.workers)
         self.limiter = LocalLimiter(snapshot.access, start.workers, self.clock.now())
         self.meter = WorkerMeter(snapshot)
         upstreams = Upstreams(self.transport, self._addresses, start.secrets, bounds, self.clock, loop)
@@ -122,6 +122,7 @@ class Worker:
             "in_flight": self.server.in_flight,
             "connections": self.server.connections,
             "upstream_connections": dict(stats.open_by_endpoint),
+            "upstream_in_flight": self.live.in_flight,
             "live": self.live.rows(self.clock.now()),
             "metrics": self.meter.totals(),
         })  # fmt: skip

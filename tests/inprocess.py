@@ -14,6 +14,7 @@ import socket
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from typing import Any
 
 import uvloop
@@ -22,6 +23,7 @@ from small_world import Place, key_text, snapshot
 
 from gateway.clock import SystemClock
 from gateway.core.bounds import Bounds
+from gateway.core.pricing import Capacity, Tariff
 from gateway.core.rates import Rates
 from gateway.pipeline import World
 from gateway.simulators import Simulator
@@ -80,10 +82,11 @@ async def in_process(
     scripts: Mapping[str, Sequence[Any]] | None = None,
     bounds: Bounds | None = None,
     rates: Mapping[str, Rates] | None = None,
+    room: Mapping[str, int] | None = None,
 ) -> AsyncIterator[InProcess]:
     """Simulators of these dialects (by endpoint, besides DIALECTS) with these fault scripts, and a gateway before them.
 
-    `rates` are by the id of a key.
+    `rates` are by the id of a key; `room`, by endpoint, is how many requests it works on at once.
     """
     bounds = bounds or Bounds()
     loop = asyncio.get_running_loop()
@@ -96,6 +99,10 @@ async def in_process(
         policy = snapshot(places, bounds)
         keys = {name: replace(key, rates=(rates or {}).get(name)) for name, key in policy.access.keys.items()}
         policy = replace(policy, access=replace(policy.access, keys=keys))
+        for endpoint, concurrency in (room or {}).items():
+            tariff = Tariff(capacity=Capacity(Decimal(0), concurrency))
+            moved = [replace(d, tariff=tariff) if d.endpoint.id == endpoint else d for d in policy.policy.deployments]
+            policy = replace(policy, policy=replace(policy.policy, deployments=tuple(moved)))
         deployments = policy.policy.deployments
         clock = SystemClock()
         transport = Transport(loop, bounds)

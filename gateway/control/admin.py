@@ -119,6 +119,7 @@ def _described(deployment: Any, reports: list[Mapping[str, Any]]) -> dict[str, A
         "operated_under": _places(deployment.operated_under),
         "assurances": [{"name": a.name, "until": _day(a.until), "evidence": a.evidence} for a in deployment.assurances],
         "open_connections": sum(report.get("upstream_connections", {}).get(endpoint.id, 0) for report in reports),
+        "in_flight": sum(report.get("upstream_in_flight", {}).get(endpoint.id, 0) for report in reports),
         "live": [found for report in reports if (found := _live(report, deployment.id, endpoint.id))],
     }
 

@@ -7,7 +7,7 @@ from types import MappingProxyType
 
 @dataclass(frozen=True, slots=True)
 class Blocked:
-    """Why a deployment can't be used now. `word`: throttled, exhausted, breaker, cordoned, quota."""
+    """Why a deployment can't be used now. `word`: throttled, exhausted, breaker, full, cordoned, quota."""
 
     word: str
     detail: str

@@ -15,6 +15,7 @@ from prometheus_client.registry import Collector
 from gateway import __version__
 from gateway.core.policy import Snapshot
 from gateway.ledger.families import (
+    AT_ENDPOINT,
     BLOCKED,
     BUILD,
     CLIENTS,
@@ -56,7 +57,8 @@ class Reloads(Protocol):
 
 
 class Fleet(Protocol):
-    """What is asked of the supervisor. A report has ready, in_flight, connections, upstream_connections, live and metrics."""
+    """What is asked of the supervisor. A report has ready, in_flight, connections, upstream_connections, upstream_in_flight,
+    live and metrics."""
 
     @property
     def snapshot(self) -> Snapshot:
@@ -153,7 +155,8 @@ class Registry(Collector):
         yield _gauge(WORKERS, {(): float(sum(bool(report.get("ready")) for report in reports))})
         yield _gauge(IN_FLIGHT, {(): sum(report.get("in_flight", 0) for report in reports)})
         yield _gauge(CLIENTS, {(): sum(report.get("connections", 0) for report in reports)})
-        yield _gauge(UPSTREAM, self._upstream(reports))
+        yield _gauge(UPSTREAM, self._by_endpoint(UPSTREAM, "upstream_connections", reports))
+        yield _gauge(AT_ENDPOINT, self._by_endpoint(AT_ENDPOINT, "upstream_in_flight", reports))
         yield _gauge(BLOCKED, self._blocked(reports))
         yield _gauge(BUILD, {(__version__,): 1.0})
         yield _gauge(SNAPSHOT, {(policy, access): 1.0})
@@ -165,11 +168,11 @@ class Registry(Collector):
                 reloads.add_metric((result,), count)
             yield reloads
 
-    def _upstream(self, reports: list[Report]) -> Mapping[Key, float]:
+    def _by_endpoint(self, family: Family, field: str, reports: list[Report]) -> Mapping[Key, float]:
         found: Counter[Key] = Counter()
         for report in reports:
-            for endpoint, count in report.get("upstream_connections", NOTHING).items():
-                found[self._labels.clean(UPSTREAM, (endpoint,))] += count
+            for endpoint, count in report.get(field, NOTHING).items():
+                found[self._labels.clean(family, (endpoint,))] += count
         return found
 
     def _blocked(self, reports: list[Report]) -> Mapping[Key, float]:

@@ -21,6 +21,10 @@ STEP: Final = 1.2  # latencies are published again once one has moved by this fa
 PUBLISH_S: Final = 1.0  # and not more often than this: ranks are remembered in between, and making them anew was 25 µs of a request
 UNOPENED_S: Final = 1.0  # where nobody tells us of openings: how long a probe that `read` let through may stay unheard of
 
+FULL_S: Final = 1.0  # when one of the requests at a full endpoint will have ended nobody knows
+FULL: Final = Blocked("full", "as many requests under way as it takes", None)
+NO_ROOM: Final = "no_room"  # the code of a call that was not opened, because its endpoint had become full
+
 NOTHING: Final[Mapping[str, Blocked]] = ALL_WELL.blocked
 
 EVENTS: Final[Mapping[Ended, Event]] = {
@@ -51,9 +55,16 @@ def news_of(outcome: Outcome) -> News:
 class LocalLive:
     """One worker's live state. `opened` and `alive` are for whoever opens calls (watching.py); without, `read` takes their part."""
 
-    def __init__(self, bounds: Bounds, deployments: Iterable[Deployment] = ()) -> None:
-        """`deployments`: all there are, so that an endpoint's trouble is known to concern each of its own. Others are learned."""
+    def __init__(self, bounds: Bounds, deployments: Iterable[Deployment] = (), workers: int = 1) -> None:
+        """`deployments`: all there are, so that an endpoint's trouble is known to concern each of its own. Others are learned.
+
+        `workers`: among how many the concurrency of each endpoint is shared. Each has one at the least.
+        """
         self._bounds = bounds
+        self._workers = workers
+        self._room: dict[str, int] = {}  # endpoint id -> how many requests may be under way there
+        self._full: dict[str, Blocked] = {}
+        self.in_flight: dict[str, int] = {}  # endpoint id -> how many are
         self._places: dict[str, Breaker] = {}  # endpoint or deployment id -> what is not WELL
         self._members: dict[str, list[str]] = {}  # endpoint id -> deployment ids
         self._known: set[str] = set()
@@ -71,6 +82,8 @@ class LocalLive:
     def _learn(self, deployment: Deployment) -> None:
         self._known.add(deployment.id)
         self._members.setdefault(deployment.endpoint.id, []).append(deployment.id)
+        if (capacity := deployment.tariff.capacity) is not None:
+            self._room[deployment.endpoint.id] = max(1, capacity.concurrency // self._workers)
 
     def adopt(self, bounds: Bounds, deployments: Iterable[Deployment], renewed: Collection[str] = ()) -> None:
         """Go by another snapshot. What is known of places that stay is kept; `renewed` are the endpoints whose address or
@@ -78,8 +91,10 @@ class LocalLive:
         self._bounds = bounds
         self._known.clear()
         self._members.clear()
+        self._room.clear()
         for deployment in deployments:
             self._learn(deployment)
+        self._full = {name: self._full.get(name, FULL) for name, room in self._room.items() if self.in_flight.get(name, 0) >= room}
         stay = self._known | set(self._members)
         for endpoint in renewed:
             stay -= {endpoint, *self._members.get(endpoint, ())}
@@ -107,7 +122,11 @@ class LocalLive:
 
     def report(self, attempt: Attempt, outcome: Outcome, now: float, first_content_s: float | None) -> None:
         """Learn from an attempt that ended at `now`; `first_content_s` is how long its first content took, if any came."""
+        if outcome.code == NO_ROOM:  # it was never opened, and says nothing of the place
+            return
         deployment = attempt.deployment
+        if under_way := self.in_flight.get(deployment.endpoint.id):
+            self._left(deployment.endpoint.id, under_way - 1)
         if learned := deployment.id not in self._known:
             self._learn(deployment)
         if now >= self._next:
@@ -128,8 +147,24 @@ class LocalLive:
 
     # --- openings -----------------------------------------------------------------------------------------------------------
 
+    def has_room(self, attempt: Attempt) -> bool:
+        """Whether one more call may be opened. A decision has asked that already; a failover comes later, when others have too."""
+        return attempt.deployment.endpoint.id not in self._full
+
+    def _left(self, endpoint: str, under_way: int) -> None:
+        """So many calls are under way at `endpoint` now that one has ended."""
+        self.in_flight[endpoint] = under_way
+        if endpoint in self._full and under_way < self._room.get(endpoint, inf):
+            del self._full[endpoint]
+            self._publish()
+
     def opened(self, attempt: Attempt, now: float) -> bool:
         """A call has been opened. Says whether it is a probe of its endpoint or deployment; if so, tell `alive` of content."""
+        endpoint = attempt.deployment.endpoint.id
+        under_way = self.in_flight[endpoint] = self.in_flight.get(endpoint, 0) + 1
+        if (room := self._room.get(endpoint)) is not None and under_way >= room:
+            self._full[endpoint] = Blocked("full", f"{under_way} requests under way, as many as it takes", now + FULL_S)
+            self._publish()
         if not self._half_open:
             return False
         places = [
@@ -190,7 +225,7 @@ class LocalLive:
             self._state = LiveState(MappingProxyType(blocked) if blocked else NOTHING, self._state.latency_ms)
 
     def _blocked(self) -> dict[str, Blocked]:
-        found: dict[str, Blocked] = {}
+        found: dict[str, Blocked] = {name: why for place, why in self._full.items() for name in self._members.get(place, ())}
         for place, breaker in self._places.items():
             if breaker.blocked is None:
                 continue
@@ -224,6 +259,8 @@ class LocalLive:
         if now >= self._next:
             self._pass(now)
         found = {place: _row(breaker) for place, breaker in self._places.items()}
+        for place, why in self._full.items():
+            found[place] = _said(why) | found.get(place, _row(WELL))
         for place in list(found):
             for deployment in self._members.get(place, ()):
                 if "word" in found[place] and "word" not in found.get(deployment, {}):
@@ -235,6 +272,8 @@ class LocalLive:
 
 def _row(breaker: Breaker) -> dict[str, Any]:
     row: dict[str, Any] = {"phase": breaker.phase.value, "failures": breaker.failures}
-    if breaker.blocked is not None:
-        row |= {"word": breaker.blocked.word, "detail": breaker.blocked.detail, "until": breaker.blocked.until}
-    return row
+    return row if breaker.blocked is None else row | _said(breaker.blocked)
+
+
+def _said(blocked: Blocked) -> dict[str, Any]:
+    return {"word": blocked.word, "detail": blocked.detail, "until": blocked.until}

@@ -1,4 +1,5 @@
-"""The port Upstream, watched: live state learns which call is a probe when it is opened, and that it works when content comes.
+"""The port Upstream, watched: live state learns of each call when it is opened, which one is a probe, and that it works when its
+content comes; a call to an endpoint that has become full since the decision is not opened.
 
 Without it a probe would be whichever request reads live state next, though it may go somewhere else: a place that few requests need
 would stay shut long after it had mended. Calls that are no probes pass through untouched.
@@ -7,9 +8,11 @@ would stay shut long after it had mended. Calls that are no probes pass through 
 from typing import TYPE_CHECKING
 
 from gateway.core.decide import Decision
-from gateway.core.exchange import Attempt, Outcome, Request
+from gateway.core.exchange import Attempt, Ended, Fault, Outcome, Request, Scope
 from gateway.ports import Clock, Opened, Opening, Upstream
-from gateway.state.live import LocalLive
+from gateway.state.live import FULL_S, NO_ROOM, LocalLive
+
+FULL = Outcome(Ended.THROTTLED, Fault.OURS, Scope.ENDPOINT, code=NO_ROOM, retry_after_s=FULL_S, sent=False)
 
 
 class Watched:
@@ -23,10 +26,26 @@ class Watched:
 
     def open(self, decision: Decision, attempt: Attempt, request: Request) -> Opening:
         """Start a call to a route of `decision`. Raises EgressRefused if the attempt's deployment is not one."""
+        if not self._live.has_room(attempt):
+            return _NotOpened()
         opening = self._upstream.open(decision, attempt, request)
         if self._live.opened(attempt, self._clock.now()):
             return _Probe(opening, self._live, attempt, self._clock)
         return opening
+
+
+class _NotOpened:
+    """A call to an endpoint that became full after the decision: over before it began."""
+
+    address = ""
+    dropped: tuple[str, ...] = ()
+
+    async def wait(self, timeout_s: float | None) -> Outcome:
+        """That there was no room."""
+        return FULL
+
+    def abort(self) -> None:
+        """There is nothing to close."""
 
 
 class _Probe:
@@ -62,9 +81,10 @@ class _Probe:
 
 if TYPE_CHECKING:
 
-    def _is_port(watched: Watched, probe: _Probe, live: LocalLive) -> None:
+    def _is_port(watched: Watched, probe: _Probe, unopened: _NotOpened, live: LocalLive) -> None:
         from gateway.ports import Live
 
         _upstream: Upstream = watched
         _opening: Opening = probe
+        _other: Opening = unopened
         _live: Live = live

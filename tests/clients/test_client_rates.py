@@ -58,3 +58,25 @@ def test_a_stream_under_way_holds_its_place_until_its_client_leaves() -> None:
             assert (await client.chat.completions.create(model="alpha", messages=MESSAGES)).choices
 
     run(main)
+
+
+def test_what_an_endpoint_has_no_room_for_goes_to_the_next_and_comes_back_when_there_is() -> None:
+    async def main() -> None:
+        async with (
+            in_process(scripts={"one": [{"fault": "stall"}]}, room={"one": 1}) as gateway,
+            openai.AsyncOpenAI(base_url=gateway.base_url, api_key=gateway.key("ward"), max_retries=0) as client,
+        ):
+            one = gateway.simulators["one"]
+            under_way = asyncio.ensure_future(client.chat.completions.create(model="alpha", messages=MESSAGES))
+            await one.received(1)
+            assert (await client.chat.completions.create(model="alpha", messages=MESSAGES)).choices
+            settled = await gateway.ledger.settlement(1)
+            assert [tried.attempt.deployment.endpoint.id for tried in settled.tried] != ["one"]
+            assert settled.decision.exclusions["one/alpha"][0].word == "live: full"
+            under_way.cancel()
+            await gateway.ledger.settlement(2)
+            one.set_script([])
+            assert (await client.chat.completions.create(model="alpha", messages=MESSAGES)).choices
+            assert len(one.journal.entries) == 2
+
+    run(main)

@@ -1,0 +1,113 @@
+"""How many requests an endpoint of our own works on at once: never more, whatever is opened and ends in which order."""
+
+import asyncio
+from dataclasses import replace
+from decimal import Decimal
+from typing import Any
+
+from fake_ports import FakeClock, FakeUpstream
+from hypothesis import given
+from hypothesis import strategies as st
+from small_world import NOW, snapshot
+
+from gateway.core.bounds import Bounds
+from gateway.core.exchange import Attempt, Ended, Fault, Outcome, Scope
+from gateway.core.live import ALL_WELL
+from gateway.core.policy import Deployment
+from gateway.core.pricing import Capacity, Tariff
+from gateway.state.live import LocalLive
+from gateway.state.watching import Watched
+
+SERVED = Outcome(Ended.SERVED, status=200)
+DOWN = Outcome(Ended.FAILED, Fault.UPSTREAM, Scope.ENDPOINT, code="connect_failed")
+
+
+def world(concurrency: int) -> dict[str, Deployment]:
+    """The small one, where the endpoint `one` has that much room."""
+    tariff = Tariff(capacity=Capacity(Decimal(0), concurrency))
+    found = {deployment.id: deployment for deployment in snapshot().policy.deployments}
+    return {name: replace(d, tariff=tariff) if d.endpoint.id == "one" else d for name, d in found.items()}
+
+
+def live(concurrency: int, workers: int = 1) -> tuple[LocalLive, dict[str, Deployment]]:
+    deployments = world(concurrency)
+    return LocalLive(Bounds(breaker_failures=3), deployments.values(), workers), deployments
+
+
+def test_a_full_endpoint_is_no_route_until_one_of_its_requests_ends() -> None:
+    state, deployments = live(2)
+    alpha, beta = Attempt(1, deployments["one/alpha"]), Attempt(1, deployments["one/beta"])
+    state.opened(alpha, NOW)
+    assert state.read(NOW) is ALL_WELL
+    state.opened(beta, NOW)
+    assert {name: why.word for name, why in state.read(NOW).blocked.items()} == {"one/alpha": "full", "one/beta": "full"}
+    assert state.rows(NOW)["one/beta"]["word"] == "full"
+    state.report(alpha, SERVED, NOW, None)
+    assert state.read(NOW).blocked == {}
+    assert state.in_flight == {"one": 1}
+    state.report(beta, DOWN, NOW, None)
+    assert state.in_flight == {"one": 0}
+
+
+def test_workers_share_it_and_have_one_at_the_least() -> None:
+    for concurrency, workers, room in ((4, 2, 2), (3, 2, 1), (1, 4, 1)):
+        state, deployments = live(concurrency, workers)
+        for _ in range(room):
+            assert state.read(NOW) is ALL_WELL
+            state.opened(Attempt(1, deployments["one/alpha"]), NOW)
+        assert state.read(NOW).blocked
+
+
+def test_what_became_full_since_the_decision_is_not_opened_and_is_no_bad_mark() -> None:
+    state, deployments = live(1)
+    upstream: Any = FakeUpstream()
+    watched = Watched(upstream, state, FakeClock())
+    attempt = Attempt(2, deployments["one/alpha"])
+    state.opened(Attempt(1, deployments["one/beta"]), NOW)
+    opening = watched.open(None, attempt, None)  # type: ignore[arg-type]
+    outcome = asyncio.run(opening.wait(None))  # type: ignore[arg-type]
+    assert isinstance(outcome, Outcome)
+    assert (outcome.ended, outcome.code, outcome.sent, outcome.tries_next) == (Ended.THROTTLED, "no_room", False, True)
+    assert upstream.calls == []
+    state.report(attempt, outcome, NOW, None)
+    assert state.in_flight == {"one": 1}
+    state.report(Attempt(1, deployments["one/beta"]), SERVED, NOW, None)
+    assert state.read(NOW).blocked == {}
+
+
+def test_a_broken_endpoint_stays_shut_when_it_has_room_again() -> None:
+    state, deployments = live(1)
+    attempt = Attempt(1, deployments["one/alpha"])
+    for _ in range(3):
+        state.opened(attempt, NOW)
+        state.report(attempt, DOWN, NOW, None)
+    assert state.read(NOW).blocked["one/alpha"].word == "breaker"
+
+
+def test_a_reload_that_gives_more_room_opens_it_and_one_that_takes_some_shuts_it() -> None:
+    state, deployments = live(1)
+    state.opened(Attempt(1, deployments["one/alpha"]), NOW)
+    state.adopt(Bounds(), world(2).values())
+    assert state.read(NOW).blocked == {}
+    state.adopt(Bounds(), world(1).values())
+    assert state.read(NOW).blocked["one/alpha"].word == "full"
+    state.report(Attempt(1, deployments["one/alpha"]), SERVED, NOW, None)
+    assert state.read(NOW).blocked == {}
+
+
+@given(room=st.integers(1, 4), steps=st.lists(st.one_of(st.just("open"), st.integers(0, 9)), max_size=60))
+def test_it_is_never_more_than_there_is_room_for(room: int, steps: list[Any]) -> None:
+    state, deployments = live(room)
+    attempt = Attempt(1, deployments["one/alpha"])
+    under_way = 0
+    for step in steps:
+        if step == "open":
+            blocked = "one/alpha" in state.read(NOW).blocked
+            assert blocked == (under_way >= room) == (not state.has_room(attempt))
+            if not blocked:
+                state.opened(attempt, NOW)
+                under_way += 1
+        elif under_way:
+            state.report(attempt, SERVED if step % 2 else Outcome(Ended.CLIENT_GONE, Fault.CLIENT), NOW, None)
+            under_way -= 1
+        assert state.in_flight.get("one", 0) == under_way <= room

@@ -24,6 +24,7 @@ from gateway import defects
 from gateway.clock import SystemClock
 from gateway.config.secrets import resolve_secrets
 from gateway.control.tokens import NOBODY, Tokens
+from gateway.cordons import Cordons, Unreadable, read_cordoned
 from gateway.core.policy import Deployment, Endpoint, Snapshot
 from gateway.fleet import Fleet, InForce, surroundings
 from gateway.ledger.changes import ChangeLog
@@ -106,7 +107,16 @@ class Supervisor:
         self._listener = bind(settings.host, settings.port)
         make_ledger(settings.state)
         in_force = InForce(0, settings.snapshot, settings.secrets)
-        self.fleet = Fleet(self._listener, settings.state, in_force, log, workers=settings.workers, demo=settings.demo)
+        self.fleet = Fleet(
+            self._listener,
+            settings.state,
+            in_force,
+            log,
+            workers=settings.workers,
+            demo=settings.demo,
+            cordoned=cordoned_in(settings.state),
+        )
+        self._changes = ChangeLog(settings.state / "ledger", SystemClock())
         self.reloader = None if settings.folder is None else self._reloader(settings.folder)
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopped = asyncio.Event()
@@ -182,12 +192,10 @@ class Supervisor:
 
     def _reloader(self, folder: Path) -> Reloader:
         state = self.settings.state
-        audit = ChangeLog(state / "ledger", SystemClock())
-
         def judged(staged: Path) -> Judged:
             return judge(staged, None, state)
 
-        return Reloader(folder, self.fleet, History(state), audit, self.log, judge=judged, resolve=resolve_secrets)
+        return Reloader(folder, self.fleet, History(state), self._changes, self.log, judge=judged, resolve=resolve_secrets)
 
     # --- the control plane --------------------------------------------------------------------------------------------
 
@@ -204,7 +212,8 @@ class Supervisor:
         servers = [(serving(ops_app(self.fleet, registry.exposition)), bind(settings.ops_host, settings.ops_port))]
         if settings.admin_tokens.all:
             policies = None if self.reloader is None else Asking(self.reloader)
-            app = admin_app(self.fleet, settings.admin_tokens, settings.decide, policies, partial(explained, settings))
+            cordons = Cordons(self.fleet, settings.state, self._changes)
+            app = admin_app(self.fleet, settings.admin_tokens, settings.decide, policies, partial(explained, settings), cordons)
             servers.append((serving(app), bind("127.0.0.1", settings.admin_port)))
         for server, listener in servers:
             self._start(server.serve(sockets=[listener]))
@@ -247,6 +256,14 @@ def make_ledger(state: Path) -> None:
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise CannotStart(f"can't write the ledger into {folder}: {reason}; name another folder with `--state`") from error
+
+
+def cordoned_in(state: Path) -> frozenset[str]:
+    """The endpoints that were cordoned when the gateway stopped. Raises CannotStart."""
+    try:
+        return read_cordoned(state)
+    except Unreadable as error:
+        raise CannotStart(str(error)) from error
 
 
 def bind(host: str, port: int) -> socket.socket:

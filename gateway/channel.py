@@ -28,6 +28,7 @@ class Start:
     state: str  # folder
     demo: bool
     workers: int = 1  # how many there are: limits are shared among them
+    cordoned: frozenset[str] = frozenset()  # endpoints
     epoch: int = 0  # of the snapshot: counts the switches from one to another
 
 
@@ -55,11 +56,18 @@ class Abandon:
 
 
 @dataclass(frozen=True, slots=True)
+class Cordon:
+    """Begin no call at `endpoints`, and at all others as ever; say so (`cordoned`)."""
+
+    endpoints: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
 class Drain:
     """Stop accepting, finish what is under way, exit."""
 
 
-Command = Start | Prepare | Commit | Abandon | Drain
+Command = Start | Prepare | Commit | Abandon | Cordon | Drain
 
 
 def pack(command: Command) -> bytes:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from gateway.channel import Abandon, Commit, Drain, Prepare, Start, pack, read_report
+from gateway.channel import Abandon, Commit, Cordon, Drain, Prepare, Start, pack, read_report
 from gateway.core.policy import Snapshot
 
 INHERITED: Final = frozenset({
@@ -81,6 +81,7 @@ class Fleet:
         *,
         workers: int,
         demo: bool,
+        cordoned: frozenset[str] = frozenset(),
         answer_s_max: float = ANSWER_S_MAX,
     ) -> None:
         self.processes: dict[int, Process] = {}
@@ -88,6 +89,7 @@ class Fleet:
         self.last_words: list[Mapping[str, Any]] = []  # the last report of each worker that has died
         self.ready_once = asyncio.Event()
         self.in_force = in_force
+        self.cordoned = cordoned  # endpoints that get no requests
         self._listener = listener
         self._state = state
         self._demo = demo
@@ -163,7 +165,8 @@ class Fleet:
             )
         reader, writer = await asyncio.open_connection(sock=ours)
         now = self.in_force  # nothing is awaited from here until the process can be found, so no switch overlooks it
-        writer.write(pack(Start(number, now.snapshot, dict(now.secrets), str(self._state), self._demo, self._workers, now.epoch)))
+        secrets, state = dict(now.secrets), str(self._state)
+        writer.write(pack(Start(number, now.snapshot, secrets, state, self._demo, self._workers, self.cordoned, now.epoch)))
         process = self.processes[number] = Process(popen, writer, now.epoch)
         if self.draining:  # told to stop between the spawning and here: nobody else would tell this worker
             writer.write(pack(Drain()))
@@ -229,12 +232,29 @@ class Fleet:
         def late() -> list[tuple[int, Process]]:
             return [(number, process) for number, process in self.processes.items() if not process.committed(epoch)]
 
-        if not await self._until(lambda: not late()):
-            for number, process in late():
-                why = f"it did not take up the new snapshot within {self._answer_s_max:g} s"
-                self._log("worker_replaced", worker=number, why=why)
-                process.popen.kill()
-            await self._until(lambda: not late())
+        await self._replaced(late, "take up the new snapshot")
+
+    async def cordon(self, endpoints: frozenset[str]) -> None:
+        """Have no worker begin a call at any of `endpoints` (ids), and at all others as ever. Returns when that is so."""
+        async with self._switching:
+            self.cordoned = endpoints  # those that start from here on know
+            for process in list(self.processes.values()):
+                process.send(pack(Cordon(endpoints)))
+
+            def late() -> list[tuple[int, Process]]:
+                living = self.processes.items()
+                return [(number, process) for number, process in living if set(process.report.get("cordoned", [None])) != endpoints]
+
+            await self._replaced(late, "cordon as it was told")
+
+    async def _replaced(self, late: Callable[[], list[tuple[int, Process]]], what: str) -> None:
+        """Wait until no worker is late to do `what`; those that are for too long are killed, and others take their place."""
+        if await self._until(lambda: not late()):
+            return
+        for number, process in late():
+            self._log("worker_replaced", worker=number, why=f"it did not {what} within {self._answer_s_max:g} s")
+            process.popen.kill()
+        await self._until(lambda: not late())
 
     async def _until(self, done: Callable[[], bool]) -> bool:
         """Wait until `done`; False if `answer_s_max` passed first."""

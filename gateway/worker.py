@@ -21,7 +21,7 @@ from typing import Final
 import uvloop
 
 from gateway import defects
-from gateway.channel import Abandon, Commit, Drain, Prepare, Start, pack_report, read_command
+from gateway.channel import Abandon, Commit, Cordon, Drain, Prepare, Start, pack_report, read_command
 from gateway.clock import SystemClock
 from gateway.core.policy import Snapshot
 from gateway.ledger.audit import Audit
@@ -56,6 +56,7 @@ class Worker:
         self.transport = Transport(loop, bounds)
         self.ledger = Audit(Path(start.state, "ledger"), f"worker-{start.number}", self.clock)
         self.live = LocalLive(bounds, snapshot.policy.deployments, start.workers)
+        self.live.cordon(start.cordoned)
         self.limiter = LocalLimiter(snapshot.access, start.workers, self.clock.now())
         self.meter = WorkerMeter(snapshot)
         upstreams = Upstreams(self.transport, self._addresses, start.secrets, bounds, self.clock, loop)
@@ -123,6 +124,7 @@ class Worker:
             "connections": self.server.connections,
             "upstream_connections": dict(stats.open_by_endpoint),
             "upstream_in_flight": self.live.in_flight,
+            "cordoned": sorted(self.live.cordoned),
             "live": self.live.rows(self.clock.now()),
             "metrics": self.meter.totals(),
         })  # fmt: skip
@@ -186,6 +188,8 @@ async def _listen(worker: Worker, reader: asyncio.StreamReader, writer: asyncio.
                 worker.commit(epoch)
             case Abandon(epoch):
                 worker.abandon(epoch)
+            case Cordon(endpoints):
+                worker.live.cordon(endpoints)
             case Start():
                 continue  # it has
         writer.write(worker.report())

@@ -113,12 +113,20 @@ def test_the_shown_refusal_is_what_explain_says() -> None:
 
 
 def test_the_shown_rules_are_shipped() -> None:
-    (text,) = blocks("yaml")
+    (text,) = (text for text in blocks("yaml") if text.startswith("rules:"))
     shipped = " ".join((ROOT / "policies/residency.yaml").read_text().split())
     rules = re.split(r"\n  - ", text.removeprefix("rules:"))[1:]
     assert len(rules) == 2
     for rule in rules:
         assert " ".join(rule.split()) in shipped
+
+
+def test_the_shown_rates_are_shipped() -> None:
+    (text,) = (text for text in blocks("yaml") if text.startswith("tenants:"))
+    shipped = (ROOT / "policies/tenants.yaml").read_text()
+    shown = [line.partition("#")[0].strip() for line in text.splitlines() if "rates:" in line]
+    assert len(shown) == 2
+    assert all(line in shipped for line in shown)
 
 
 def test_the_make_targets_exist() -> None:

@@ -16,6 +16,7 @@ from fastapi.responses import JSONResponse
 
 from gateway import defects
 from gateway.control.answers import error
+from gateway.control.cordon_routes import Cordons, add_cordon_routes
 from gateway.control.policy_routes import Policies, add_policy_routes
 from gateway.control.tokens import POLICY, Tokens
 from gateway.core.answer import Problem
@@ -33,6 +34,9 @@ class Fleet(Protocol):
     def snapshot(self) -> Snapshot: ...
 
     @property
+    def cordoned(self) -> Iterable[str]: ...
+
+    @property
     def reports(self) -> Iterable[Mapping[str, Any]]: ...
 
 
@@ -43,7 +47,12 @@ Past = Callable[[str], Awaitable[tuple[int, Mapping[str, Any] | str]]]
 
 
 def admin_app(
-    fleet: Fleet, tokens: Tokens, decide: Decide | None, policies: Policies | None = None, past: Past | None = None
+    fleet: Fleet,
+    tokens: Tokens,
+    decide: Decide | None,
+    policies: Policies | None = None,
+    past: Past | None = None,
+    cordons: Cordons | None = None,
 ) -> FastAPI:
     """`decide` explains a request given as facts or whole; it raises Problem for one that can't be. `past` explains a decision of
     the ledger by its id: an HTTP status, and the explanation or why there is none. None: that is not offered."""
@@ -99,14 +108,16 @@ def admin_app(
     def endpoints() -> dict[str, Any]:
         """Every deployment with its labels, who vouches for them, and what each worker has against it just now."""
         reports = list(fleet.reports)
-        return {"endpoints": [_described(deployment, reports) for deployment in fleet.snapshot.policy.deployments]}
+        return {"endpoints": [_described(deployment, reports, fleet.cordoned) for deployment in fleet.snapshot.policy.deployments]}
 
     if policies is not None:
         add_policy_routes(app, policies)
+    if cordons is not None:
+        add_cordon_routes(app, fleet, cordons)
     return app
 
 
-def _described(deployment: Any, reports: list[Mapping[str, Any]]) -> dict[str, Any]:
+def _described(deployment: Any, reports: list[Mapping[str, Any]], cordoned: Iterable[str]) -> dict[str, Any]:
     endpoint = deployment.endpoint
     return {
         "deployment": deployment.id,
@@ -115,6 +126,7 @@ def _described(deployment: Any, reports: list[Mapping[str, Any]]) -> dict[str, A
         "dialect": endpoint.dialect,
         "host": endpoint.host,
         "enabled": deployment.enabled and endpoint.enabled,
+        "cordoned": endpoint.id in cordoned,
         "processed_in": _places(deployment.processed_in),
         "operated_under": _places(deployment.operated_under),
         "assurances": [{"name": a.name, "until": _day(a.until), "evidence": a.evidence} for a in deployment.assurances],

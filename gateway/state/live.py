@@ -23,6 +23,7 @@ UNOPENED_S: Final = 1.0  # where nobody tells us of openings: how long a probe t
 
 FULL_S: Final = 1.0  # when one of the requests at a full endpoint will have ended nobody knows
 FULL: Final = Blocked("full", "as many requests under way as it takes", None)
+CORDONED: Final = Blocked("cordoned", "an admin had it cordoned", None)
 NO_ROOM: Final = "no_room"  # the code of a call that was not opened, because its endpoint had become full
 
 NOTHING: Final[Mapping[str, Blocked]] = ALL_WELL.blocked
@@ -64,6 +65,7 @@ class LocalLive:
         self._workers = workers
         self._room: dict[str, int] = {}  # endpoint id -> how many requests may be under way there
         self._full: dict[str, Blocked] = {}
+        self.cordoned: frozenset[str] = frozenset()  # endpoint ids
         self.in_flight: dict[str, int] = {}  # endpoint id -> how many are
         self._places: dict[str, Breaker] = {}  # endpoint or deployment id -> what is not WELL
         self._members: dict[str, list[str]] = {}  # endpoint id -> deployment ids
@@ -145,11 +147,17 @@ class LocalLive:
         if changed or learned:
             self._publish()
 
+    def cordon(self, endpoints: frozenset[str]) -> None:
+        """Send nothing more to any of `endpoints`, and to all others as ever."""
+        self.cordoned = endpoints
+        self._publish()
+
     # --- openings -----------------------------------------------------------------------------------------------------------
 
     def has_room(self, attempt: Attempt) -> bool:
-        """Whether one more call may be opened. A decision has asked that already; a failover comes later, when others have too."""
-        return attempt.deployment.endpoint.id not in self._full
+        """Whether one more call may be opened. The decision has asked that already; a failover comes later."""
+        endpoint = attempt.deployment.endpoint.id
+        return endpoint not in self._full and endpoint not in self.cordoned
 
     def _left(self, endpoint: str, under_way: int) -> None:
         """So many calls are under way at `endpoint` now that one has ended."""
@@ -233,6 +241,7 @@ class LocalLive:
                 known = found.get(deployment)
                 if known is None or (known.until or inf) < (breaker.blocked.until or inf):
                     found[deployment] = breaker.blocked
+        found.update((name, CORDONED) for place in self.cordoned for name in self._members.get(place, ()))
         return found
 
     def _time(self, deployment: str, first_content_s: float, now: float) -> None:
@@ -259,8 +268,8 @@ class LocalLive:
         if now >= self._next:
             self._pass(now)
         found = {place: _row(breaker) for place, breaker in self._places.items()}
-        for place, why in self._full.items():
-            found[place] = _said(why) | found.get(place, _row(WELL))
+        for place, why in (*self._full.items(), *((name, CORDONED) for name in self.cordoned)):
+            found[place] = found.get(place, _row(WELL)) | _said(why)
         for place in list(found):
             for deployment in self._members.get(place, ()):
                 if "word" in found[place] and "word" not in found.get(deployment, {}):

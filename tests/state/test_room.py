@@ -111,3 +111,19 @@ def test_it_is_never_more_than_there_is_room_for(room: int, steps: list[Any]) ->
             state.report(attempt, SERVED if step % 2 else Outcome(Ended.CLIENT_GONE, Fault.CLIENT), NOW, None)
             under_way -= 1
         assert state.in_flight.get("one", 0) == under_way <= room
+
+
+def test_a_cordoned_endpoint_gets_nothing_until_it_is_cordoned_no_more() -> None:
+    state, deployments = live(2)
+    attempt = Attempt(1, deployments["one/alpha"])
+    state.opened(attempt, NOW)
+    state.cordon(frozenset({"one", "nowhere"}))
+    assert {name: why.word for name, why in state.read(NOW).blocked.items()} == {"one/alpha": "cordoned", "one/beta": "cordoned"}
+    assert not state.has_room(attempt)
+    state.report(attempt, DOWN, NOW, None)
+    assert state.read(NOW + 1e6).blocked["one/alpha"].word == "cordoned"  # time does not mend it
+    state.adopt(Bounds(), world(2).values(), ["one"])
+    assert state.read(NOW).blocked["one/alpha"].word == "cordoned"
+    state.cordon(frozenset())
+    assert state.read(NOW).blocked == {}
+    assert state.has_room(attempt)

@@ -111,12 +111,12 @@ TOUR: Final[tuple[Step, ...]] = (
     ),
     Step(
         note="a key for trials, which may send one request a minute",
-        key="trial", asked="glm-5.1", prompt="Name a lake of Europe.",
+        key="stuttgart", asked="glm-5.1", prompt="Name a lake of Europe.",
         arrives=[("frankfurt", "zai-org/GLM-5.1-FP8")],
     ),
     Step(
         note="and the next one at once: it has to wait, and is sent nowhere",
-        key="trial", asked="glm-5.1", prompt="Name another one.",
+        key="stuttgart", asked="glm-5.1", prompt="Name another one.",
         status=429, code="rate_limit_exceeded", arrives=[],
     ),
     Step(

@@ -94,6 +94,8 @@ class Plane:
             return Answer(500, problem=DEFECT, headers=identified(incoming))
 
     async def _handle(self, incoming: Incoming, client: Client) -> Answer:
+        if not incoming.path.startswith("/"):
+            incoming.path = _origin_form(incoming.path)
         path = incoming.path.partition("?")[0]
         handler = _EXACT.get(path)
         if handler is None and path.startswith(_MODEL):
@@ -134,6 +136,12 @@ class Plane:
         if not desk.serves(key, name):
             raise chat.unknown_model(name, desk.names(key))
         return _json(incoming, described(desk.view, name))
+
+
+def _origin_form(target: str) -> str:
+    """The path and query of a target that is a whole URL, as clients of proxies send it (RFC 9112, 3.2.2); else `target`."""
+    scheme, _, rest = target.partition("://")
+    return f"/{rest.partition('/')[2]}" if rest and scheme.lower() in ("http", "https") else target
 
 
 Handler = Callable[[Plane, Desk, Key, Incoming, Client, float], Awaitable[Answer]]

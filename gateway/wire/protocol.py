@@ -27,7 +27,7 @@ from gateway.wire.plane import Incoming, Plane
 PIPELINED_MAX: Final = 8  # requests waiting behind the one under way; no SDK pipelines at all
 LINGER_S: Final = 2.0  # after an early error: how long a client may go on sending before we hang up, so that it reads the answer
 LINGER_BYTES_MAX: Final = 33_554_432  # thrown away meanwhile; a client that sends a body over the limit has sent most of it by then
-FRAMING: Final = frozenset({b"content-length", b"transfer-encoding", b"content-encoding", b"expect"})
+FRAMING: Final = frozenset({b"host", b"content-length", b"transfer-encoding", b"content-encoding", b"expect"})
 KEPT: Final = FRAMING | {b"authorization", b"x-request-id"}
 STATUS: Final = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
 STREAM: Final = b"content-type: text/event-stream; charset=utf-8\r\ncache-control: no-cache\r\nx-accel-buffering: no\r\n"
@@ -72,6 +72,7 @@ class DataPlane(asyncio.Protocol):
         self._reading = Reading.IDLE
         self._url = b""
         self._headers: list[tuple[str, str]] = []
+        self._hosts = 0
         self._head_bytes = 0  # of its lines, as far as they are complete
         self._barren_bytes = 0  # read since anything of it was complete: lines without end, trailers, chunk extensions
         self._body: list[bytes] = []
@@ -188,7 +189,7 @@ class DataPlane(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         self._reading = Reading.HEAD
-        self._url, self._headers, self._head_bytes = b"", [], 0
+        self._url, self._headers, self._hosts, self._head_bytes = b"", [], 0, 0
         self._body, self._body_bytes, self._expects = [], 0, False
 
     def on_url(self, url: bytes) -> None:
@@ -208,6 +209,8 @@ class DataPlane(asyncio.Protocol):
                 self._check_framing(name, value.lower())
 
     def _check_framing(self, name: bytes, value: bytes) -> None:
+        if name == b"host":
+            self._hosts += 1
         # lengths are judged by the parser: one, in digits, and none beside a transfer coding
         if name == b"content-length" and int(value) > self.bounds.body_bytes_max:
             raise self._too_large()
@@ -221,6 +224,8 @@ class DataPlane(asyncio.Protocol):
     def on_headers_complete(self) -> None:
         if self._head_bytes > self.bounds.header_bytes_max:
             raise self._too_long()
+        if self._hosts != 1 and (self._hosts or self.parser.get_http_version() == "1.1"):  # RFC 9112, section 3.2
+            raise Problem(400, "invalid_http", f"an HTTP/1.1 request has one `host` header, and this one has {self._hosts}")
         if not self.parser.should_upgrade():
             self._reading = Reading.BODY
             self._barren_bytes = 0

@@ -29,6 +29,9 @@ SMUGGLING = {
     "a NUL": HEAD + b"a: b\x00c\r\n\r\n",
     "a chunk without its end": HEAD + b"transfer-encoding: chunked\r\n\r\n2\r\n{}0\r\n\r\n",
     "an endless chunk size": HEAD + b"transfer-encoding: chunked\r\n\r\nfffffffffffffffff\r\n{}",
+    "no host": b"GET /v1/models HTTP/1.1\r\n\r\n",
+    "two hosts": b"GET /v1/models HTTP/1.1\r\nhost: gateway\r\nhost: gateway\r\n\r\n",
+    "two hosts of 1.0": b"GET /v1/models HTTP/1.0\r\nhost: gateway\r\nhost: other\r\n\r\n",
     "a version of its own": b"GET / HTTP/1.7\r\n\r\n",
 }
 
@@ -70,5 +73,27 @@ def test_an_upgrade_is_not_taken_and_the_request_is_served() -> None:
             caller.send(b"CONNECT example.org:443 HTTP/1.1\r\nhost: example.org\r\n\r\n")
             assert (await caller.reply()).told == (405, "method_not_allowed")
             await caller.closed()
+
+    run(main)
+
+
+@pytest.mark.parametrize("place", ["http://gateway", "HTTPS://elsewhere:8443", "http://gateway:8080"])
+def test_a_target_that_is_a_whole_url_is_served_by_its_path(place: str) -> None:
+    async def main() -> None:
+        async with serving() as gateway:
+            assert (await gateway.ask(request("GET", f"{place}/v1/models"))).status == 200
+            assert (await gateway.ask(request("GET", f"{place}/v1/models/alpha?x=/y"))).status == 200
+            assert (await gateway.ask(request("GET", f"{place}/v1/nothing"))).told == (404, "unknown_path")
+            assert (await gateway.ask(request("GET", place))).told == (404, "unknown_path")
+
+    run(main)
+
+
+@pytest.mark.parametrize("target", ["*", "gateway:443", "ftp://gateway/v1/models", "v1/models"])
+def test_other_targets_are_no_paths(target: str) -> None:
+    async def main() -> None:
+        async with serving() as gateway:
+            status, _ = (await gateway.ask(request("OPTIONS" if target == "*" else "GET", target))).told
+            assert status in (400, 404)
 
     run(main)

@@ -18,6 +18,7 @@ from typing import Any, Final
 
 from gateway.channel import Abandon, Commit, Cordon, Drain, Prepare, Start, pack, read_report
 from gateway.core.policy import Snapshot
+from gateway.ledger.metrics import added
 
 INHERITED: Final = frozenset({
     "PATH", "PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "LANG", "LC_ALL", "TZ", "TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR",
@@ -86,7 +87,8 @@ class Fleet:
     ) -> None:
         self.processes: dict[int, Process] = {}
         self.draining = False
-        self.last_words: list[Mapping[str, Any]] = []  # the last report of each worker that has died
+        self.deaths = 0
+        self.last_words: Mapping[str, Any] = {"metrics": {}}  # what all workers that have died had counted, as if one had
         self.ready_once = asyncio.Event()
         self.in_force = in_force
         self.cordoned = cordoned  # endpoints that get no requests
@@ -178,7 +180,8 @@ class Fleet:
                 self._tell()
         finally:
             writer.close()
-            self.last_words.append({"metrics": process.report.get("metrics", {})})
+            self.deaths += 1
+            self.last_words = {"metrics": added(self.last_words["metrics"], process.report.get("metrics", {}))}
             del self.processes[number]
             self._tell()
         return await asyncio.get_running_loop().run_in_executor(None, popen.wait)

@@ -5,6 +5,7 @@ is lost or told twice changes nothing.
 """
 
 from bisect import bisect_left
+from collections.abc import Mapping
 from typing import Any, Final
 
 from gateway.core.decide import Verdict
@@ -141,6 +142,24 @@ class WorkerMeter:
             _add(tokens, (deployment, "output"), usage.output)
         if usage.reasoning:
             _add(tokens, (deployment, "reasoning"), usage.reasoning)
+
+
+def added(*totals: Mapping[str, Any]) -> dict[str, Any]:
+    """The `totals` of several workers as if one had counted them all."""
+    counted: dict[str, dict[Key, float]] = {}
+    observed: dict[str, dict[Key, list[float]]] = {}
+    for one in totals:
+        for name, counters in one.get("counters", {}).items():
+            for *key, total in counters:
+                _add(counted.setdefault(name, {}), tuple(key), total)
+        for name, histograms in one.get("histograms", {}).items():
+            for *key, found in histograms:
+                before = observed.setdefault(name, {}).get(tuple(key), [0.0] * len(found))
+                observed[name][tuple(key)] = [one + other for one, other in zip(before, found, strict=True)]
+    return {
+        "counters": {name: [[*key, total] for key, total in found.items()] for name, found in counted.items()},
+        "histograms": {name: [[*key, total] for key, total in found.items()] for name, found in observed.items()},
+    }
 
 
 def _add(totals: dict[Key, float], key: Key, amount: float) -> None:

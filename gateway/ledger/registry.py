@@ -74,8 +74,13 @@ class Fleet(Protocol):
         ...
 
     @property
-    def last_words(self) -> Iterable[Report]:
-        """The last report of each that is dead, in the order of their deaths. It only grows."""
+    def last_words(self) -> Report:
+        """What those that are dead had counted, added up. It only grows."""
+        ...
+
+    @property
+    def deaths(self) -> int:
+        """How many they are."""
         ...
 
 
@@ -103,13 +108,6 @@ class Sums:
         for index, amount in enumerate(found):
             series[index] += amount
 
-    def copy(self) -> "Sums":
-        """Sums that can be added to without changing these."""
-        other = Sums()
-        other.counters = {name: Counter(found) for name, found in self.counters.items()}
-        other.histograms = {name: {key: list(s) for key, s in found.items()} for name, found in self.histograms.items()}
-        return other
-
 
 class Registry(Collector):
     """All metrics of one gateway."""
@@ -119,8 +117,6 @@ class Registry(Collector):
         self._fleet = fleet
         self._reloads = reloads
         self._labels = Labels(self._snapshot)
-        self._dead = Sums()
-        self._buried = 0  # how many of the dead are in `_dead`
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
 
@@ -134,11 +130,8 @@ class Registry(Collector):
             self._snapshot = self._fleet.snapshot
             self._labels = Labels(self._snapshot, self._labels)
         reports = list(self._fleet.reports)
-        for report in list(self._fleet.last_words)[self._buried :]:
-            self._dead.add(report, self._labels)
-            self._buried += 1
-        sums = self._dead.copy()
-        for report in reports:
+        sums = Sums()
+        for report in (self._fleet.last_words, *reports):
             sums.add(report, self._labels)
         for family in COUNTERS:
             metric = CounterMetricFamily(family.name, family.help, labels=family.labels)
@@ -148,7 +141,7 @@ class Registry(Collector):
         for family in HISTOGRAMS:
             yield _histogram(family, sums.histograms[family.name])
         exits = CounterMetricFamily(WORKER_EXITS.name, WORKER_EXITS.help)
-        exits.add_metric((), self._buried)
+        exits.add_metric((), self._fleet.deaths)
         yield exits
         policy, access = self._snapshot.policy.hash, self._snapshot.access.hash
         yield _gauge(READY, {(): float(self._fleet.ready)})

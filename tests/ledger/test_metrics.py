@@ -20,7 +20,7 @@ from gateway.core.settlement import Settlement
 from gateway.core.terms import OTHER
 from gateway.core.view import View
 from gateway.ledger.families import COUNTERS, GAUGES, HISTOGRAMS, Labels
-from gateway.ledger.metrics import WorkerMeter
+from gateway.ledger.metrics import WorkerMeter, added
 from gateway.ledger.registry import Registry
 
 WORLD = world()
@@ -36,7 +36,8 @@ class Fleet:
     """A fleet of reports."""
 
     reports: list[Mapping[str, Any]] = field(default_factory=list)
-    last_words: list[Mapping[str, Any]] = field(default_factory=list)
+    last_words: Mapping[str, Any] = field(default_factory=dict)
+    deaths: int = 0
     ready: bool = True
     snapshot: Snapshot = WORLD
 
@@ -147,7 +148,7 @@ def test_a_dead_worker_leaves_its_counters_and_takes_its_gauges() -> None:
     before = now()
     assert (before["gateway_requests_total"], before["gateway_exchanges_in_flight"], before["gateway_workers"]) == (6, 4, 2)
     fleet.reports.remove(dead)
-    fleet.last_words.append(dead)
+    fleet.last_words, fleet.deaths = dead, 1
     for _ in range(2):  # asking twice buries nobody twice
         after = now()
         assert (after["gateway_requests_total"], after["gateway_ledger_failures_total"]) == (6, 2)
@@ -220,3 +221,19 @@ def test_after_a_reload_what_was_counted_keeps_its_name() -> None:
     counted_before = {key: value for key, value in before.items() if key[0].endswith("_total")}
     assert counted_before and {key: after.get(key) for key in counted_before} == counted_before
     assert after["gateway_snapshot_info", (("access", "access"), ("policy", "another"))] == 1
+
+
+def test_the_dead_are_added_up_as_if_they_had_been_one() -> None:
+    meters = [WorkerMeter(WORLD) for _ in range(3)]
+    outcomes = ((SERVED,), (FAILED, SERVED), (REJECTED,))
+    for meter, tried in zip(meters, outcomes, strict=True):
+        for _ in range(2):
+            meter.settled(settlement(decided(VIEW), *tried))
+    words = [report(meter)["metrics"] for meter in meters]
+    folded = added(added(added(words[0]), words[1]), words[2])
+    assert samples(Fleet(last_words={"metrics": folded})) == samples(Fleet(last_words={"metrics": added(*words)}))
+    apart = samples(Fleet([{"metrics": word} for word in words]))
+    assert {at: value for at, value in samples(Fleet(last_words={"metrics": folded})).items() if value} == {
+        at: value for at, value in apart.items() if value
+    }
+    assert added() == {"counters": {}, "histograms": {}}

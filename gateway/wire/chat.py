@@ -53,6 +53,8 @@ IMAGE_TOKENS: Final = 1_000  # an image is some hundreds to some thousands of to
 MESSAGE_TOKENS: Final = 4  # what a chat template adds to a message, about
 MODEL_CHARS_MAX: Final = 256  # the longest name of a model on any hub is below 100; names are compared and remembered
 
+COUNTED_BYTES_MAX: Final = 4_096  # of a body; above it, finding the quotes of a few messages is quicker than counting all bytes
+
 _NAME_END: Final = re.compile(rb'"\s*:')
 """Matches behind every name of an object, and now and then within text: never less often than there are names. It begins with a
 literal, so that the search skips from quote to quote."""
@@ -97,12 +99,18 @@ def _count(value: dict[str, Any], depth_max: int) -> tuple[int, int]:
 def _adds_up(body: bytes, names: int, texts: int) -> bool:
     """Whether `body` surely holds no name twice; a name that was overwritten has left its quotes behind.
 
-    `find` skips through a long text as fast as memory goes: 7 µs for 100 kB, where a regular expression takes 50.
+    Counting its quotes takes 0.3 µs a kB; in a long one it is quicker to `find` them one by one, which skips through text as fast as
+    memory goes: 7 µs for 100 kB, where a regular expression takes 50.
     """
-    at = -1
-    for _ in range(2 * (names + texts)):
-        at = body.find(b'"', at + 1)
-    if body.find(b'"', at + 1) < 0:
+    quotes = 2 * (names + texts)
+    if len(body) <= COUNTED_BYTES_MAX:
+        last = body.count(b'"') == quotes
+    else:
+        at = -1
+        for _ in range(quotes):
+            at = body.find(b'"', at + 1)
+        last = body.find(b'"', at + 1) < 0
+    if last:
         return True  # all quotes are those around names and texts
     # some are escaped, within a text: what ends names has to do
     return len(list(islice(_NAME_END.finditer(body), names + 1))) == names

@@ -192,6 +192,7 @@ class Supervisor:
 
     def _reloader(self, folder: Path) -> Reloader:
         state = self.settings.state
+
         def judged(staged: Path) -> Judged:
             return judge(staged, None, state)
 

@@ -6,13 +6,12 @@ every process, for it stands in a file before it is done; and in the ledger stan
 
 import asyncio
 import json
-import os
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Final, Protocol
 
 from gateway.ledger.changes import ChangeLog
+from gateway.whole import write_whole
 
 FILE: Final = "cordoned.json"
 
@@ -46,10 +45,16 @@ class Cordons:
             after = before | {endpoint} if cordoned else before - {endpoint}
             if after == before:
                 return
-            await asyncio.to_thread(write_cordoned, self._state, after)
+            await asyncio.to_thread(self._keep, before, after, by, "cordon" if cordoned else "uncordon", f"endpoint {endpoint}")
             await self._fleet.cordon(after)
-            how = "cordon" if cordoned else "uncordon"
-            await asyncio.to_thread(self._changes.changed, by, how, "applied", "", "", f"endpoint {endpoint}")
+
+    def _keep(self, before: frozenset[str], after: frozenset[str], by: str, how: str, what: str) -> None:
+        write_cordoned(self._state, after)
+        try:
+            self._changes.changed(by, how, "applied", "", "", what)
+        except OSError:
+            write_cordoned(self._state, before)
+            raise
 
 
 def read_cordoned(state: Path) -> frozenset[str]:
@@ -68,13 +73,4 @@ def read_cordoned(state: Path) -> frozenset[str]:
 
 def write_cordoned(state: Path, endpoints: Iterable[str]) -> None:
     """Keep which are, whole or not at all. Raises OSError."""
-    descriptor, name = tempfile.mkstemp(dir=state, prefix=f".{FILE}-")
-    try:
-        with os.fdopen(descriptor, "w") as file:
-            json.dump(sorted(endpoints), file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(name, state / FILE)
-    except OSError:
-        os.unlink(name)
-        raise
+    write_whole(state / FILE, json.dumps(sorted(endpoints)).encode())

@@ -180,10 +180,10 @@ class Fleet:
                 self._tell()
         finally:
             writer.close()
-            self.deaths += 1
-            self.last_words = {"metrics": added(self.last_words["metrics"], process.report.get("metrics", {}))}
             del self.processes[number]
             self._tell()
+            self.deaths += 1
+            self.last_words = {"metrics": added(self.last_words["metrics"], process.report.get("metrics", {}))}
         return await asyncio.get_running_loop().run_in_executor(None, popen.wait)
 
     # --- from one snapshot to another ---------------------------------------------------------------------------------

@@ -12,8 +12,6 @@ import contextlib
 import hashlib
 import importlib.metadata
 import json
-import os
-import tempfile
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,6 +21,7 @@ from gateway.core.policy import Snapshot
 from gateway.proof.claims import DAY_S
 from gateway.proof.space import usable_keys
 from gateway.proof.verdict import Proof, Status, Verdict, verdict_of
+from gateway.whole import write_whole
 
 FILES_MAX: Final = 100  # the last so many policies; a file is a few kilobytes
 SUFFIX: Final = ".json"
@@ -65,7 +64,7 @@ class Kept:
         record = {"at": at, "prover": self._by, "verdicts": [v.as_record() for v in verdicts], "keys": _keys(snapshot, at)}
         with contextlib.suppress(OSError):
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            _write(self._path(snapshot), {**record, "sha256": _digest(record)})
+            write_whole(self._path(snapshot), json.dumps({**record, "sha256": _digest(record)}).encode())
             self._prune()
 
     def _path(self, snapshot: Snapshot) -> Path:
@@ -116,15 +115,3 @@ def _holds(proof: Proof, at: float) -> bool:
     lapsed = any(verdict.lapses is not None and verdict.lapses <= at for verdict in proof.verdicts)
     decided = all(verdict.status != "undecided" for verdict in proof.verdicts)  # a quieter machine may do better
     return proof.at <= at < (proof.at // DAY_S + 1) * DAY_S and not lapsed and decided
-
-
-def _write(path: Path, record: dict[str, Any]) -> None:
-    """All of it or nothing: whoever reads meanwhile reads what was there before."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
-    try:
-        with os.fdopen(handle, "w") as file:
-            json.dump(record, file)
-        Path(name).replace(path)
-    except OSError:
-        Path(name).unlink(missing_ok=True)
-        raise

@@ -4,12 +4,12 @@ What is judged, kept and served is one and the same set of bytes: never a file o
 """
 
 import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
 from gateway.config.folder import CASES, FILE_BYTES_MAX, FILES_MAX
+from gateway.whole import write_whole
 
 SUFFIXES: Final = (".yaml", ".yml")  # a .yml is no policy, and whoever judges says so
 TRIES: Final = 5  # at a folder that changes while it is read; who writes for longer than that is waited for by the next look
@@ -68,16 +68,7 @@ def write_documents(folder: Path, documents: Documents) -> None:
         if path.is_file() and path.read_bytes() == data:
             continue
         path.parent.mkdir(exist_ok=True)
-        handle, part = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-                os.fchmod(file.fileno(), path.stat().st_mode & 0o777 if path.exists() else 0o644)
-                os.fsync(file.fileno())
-            Path(part).replace(path)
-        except OSError:
-            Path(part).unlink(missing_ok=True)
-            raise
+        write_whole(path, data, path.stat().st_mode & 0o777 if path.exists() else 0o644)
     for path in _paths(folder):
         if str(path.relative_to(folder)) not in documents:
             path.unlink()

@@ -77,6 +77,11 @@ def test_what_can_not_be_kept_is_not_done(tmp_path: Path) -> None:
     with pytest.raises(OSError):
         asyncio.run(Cordons(fleet, tmp_path / "nowhere", log).change("here", "somebody", cordoned=True))
     assert fleet.cordoned == frozenset()
+    (tmp_path / "ledger").write_text("a file, where a folder should be")
+    with pytest.raises(OSError):
+        asyncio.run(Cordons(fleet, tmp_path, log).change("here", "somebody", cordoned=True))
+    assert fleet.cordoned == read_cordoned(tmp_path) == frozenset()
+    (tmp_path / "ledger").unlink()
     asyncio.run(Cordons(fleet, tmp_path, log).change("here", "somebody", cordoned=True))
     assert fleet.cordoned == read_cordoned(tmp_path) == {"here"}
     write_cordoned(tmp_path, ())

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all: whoever reads meanwhile, or after a power cut, reads what was there before, or all."""
+"""Files that are written whole or not at all: whoever reads meanwhile, or after a power cut, reads the old or the new one."""
 
 import os
 import tempfile

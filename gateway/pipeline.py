@@ -6,7 +6,7 @@ tried. Rule 3: a cancellation at any await leaves no upstream call open and no p
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from gateway.core.answer import DEFECT, Answer, Problem, cut_short, failed, gone, refused, stopping
 from gateway.core.bounds import Bounds
@@ -20,6 +20,7 @@ from gateway.ports import Client, Clock, Hold, Ledger, Limiter, Live, Meter, Ope
 
 KEEPALIVE = b": keep-alive\n\n"
 GONE = Outcome(Ended.CLIENT_GONE, Fault.CLIENT)
+CUT_OFF = Outcome(Ended.CUT_SHORT, Fault.NOBODY, code="shutting_down")
 STOPPED = Outcome(Ended.FAILED, Fault.NOBODY, code="shutting_down")
 BROKEN = Outcome(Ended.FAILED, Fault.OURS, code="internal_error")
 SLOW = Outcome(Ended.FAILED, Fault.UPSTREAM, Scope.DEPLOYMENT, code="first_content_timeout")
@@ -160,10 +161,16 @@ async def _attempt(course: Course, attempt: Attempt) -> Answer | None:
     finally:
         opening.abort()
         if outcome is None:
-            outcome = GONE if client.gone else STOPPED
+            outcome = _cancelled(course, opening)
         ended = world.clock.now()
         course.tried[-1] = Tried(attempt, outcome, began, ended, first_content, opening.address, opening.dropped)
         world.live.report(attempt, outcome, ended, first_content - began if first_content else None)
+
+
+def _cancelled(course: Course, opening: Opening) -> Outcome:
+    """How an attempt ended whose exchange was cancelled: what it has used is owed, whoever cancelled it."""
+    how = GONE if course.client.gone else CUT_OFF if course.streaming else STOPPED
+    return replace(how, usage=opening.used())
 
 
 async def _first_content(course: Course, opening: Opening) -> Opened | Outcome:

@@ -5,7 +5,7 @@ from typing import Protocol
 
 from gateway.core.answer import Problem
 from gateway.core.decide import Decision
-from gateway.core.exchange import Attempt, Outcome, Request
+from gateway.core.exchange import Attempt, Outcome, Request, Usage
 from gateway.core.live import LiveState
 from gateway.core.settlement import Settlement
 
@@ -98,6 +98,10 @@ class Opening(Protocol):
     @property
     def dropped(self) -> tuple[str, ...]:
         """Fields of the request that the dialect does not know."""
+        ...
+
+    def used(self) -> Usage | None:
+        """What a stream has used so far, as far as is known; None: nothing that we know of."""
         ...
 
     def abort(self) -> None:

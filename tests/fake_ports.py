@@ -51,6 +51,7 @@ class FakeCall:
     over: bool = False
     paused: bool = False
     relayed: int = 0
+    relaying: bool = False
     closed: asyncio.Event = field(default_factory=asyncio.Event)
     pausing: asyncio.Event = field(default_factory=asyncio.Event)
     resuming: asyncio.Event = field(default_factory=asyncio.Event)
@@ -81,6 +82,7 @@ class FakeCall:
         return self.script.refuses if self.script.refuses is not None else self
 
     async def relay(self, client: Client) -> Outcome:
+        self.relaying = True
         client.on_gone(self._gone.set)
         client.on_writable(self._flow)
         try:
@@ -127,6 +129,9 @@ class FakeCall:
         else:
             self.resuming.clear()
             self.pausing.set()
+
+    def used(self) -> Usage | None:
+        return USAGE if self.relaying else None
 
     def abort(self) -> None:
         self.aborted = True

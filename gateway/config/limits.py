@@ -29,6 +29,7 @@ REASONS: Final = {
     "keepalive_after_s": "a stream without content yet gets an SSE comment this often; proxies cut at 30 to 60 s",
     "upstream_head_bytes_max": "our own header limit, mirrored",
     "answer_bytes_max": "of an answer that is not streamed; 128K tokens of output are below 1 MB",
+    "stream_bytes_max": "of one stream; 128K tokens, each in an event of its own, are below 100 MB",
     "event_bytes_max": "one SSE event; a whole tool call may come in one",
     "held_bytes_max": "of a stream before its first content",
     "error_bytes_max": "of an upstream's error body; 4 kB of it at most is ever passed on",
@@ -55,6 +56,7 @@ ORDERED: Final = (
     ("first_byte_s_max", "total_s_max"),
     ("connect_s_max", "total_s_max"),
     ("held_bytes_max", "answer_bytes_max"),
+    ("held_bytes_max", "stream_bytes_max"),
 )
 """Pairs of limits of which the first may not be above the second."""
 

@@ -27,6 +27,7 @@ class Bounds:
     keepalive_after_s: float = 10.0  # a stream without content yet gets an SSE comment this often; proxies cut at 30 to 60 s
     upstream_head_bytes_max: int = 65_536  # our own header limit, mirrored
     answer_bytes_max: int = 33_554_432  # of an answer that is not streamed; 128K tokens of output are below 1 MB
+    stream_bytes_max: int = 268_435_456  # of one stream; 128K tokens, each in an event of its own, are below 100 MB
     event_bytes_max: int = 4_194_304  # one SSE event; a whole tool call may come in one
     held_bytes_max: int = 1_048_576  # of a stream before its first content
     error_bytes_max: int = 65_536  # of an upstream's error body; 4 kB of it at most is ever passed on

@@ -8,7 +8,7 @@ would stay shut long after it had mended. Calls that are no probes pass through 
 from typing import TYPE_CHECKING
 
 from gateway.core.decide import Decision
-from gateway.core.exchange import Attempt, Ended, Fault, Outcome, Request, Scope
+from gateway.core.exchange import Attempt, Ended, Fault, Outcome, Request, Scope, Usage
 from gateway.ports import Clock, Opened, Opening, Upstream
 from gateway.state.live import FULL_S, NO_ROOM, LocalLive
 
@@ -44,6 +44,10 @@ class _NotOpened:
         """That there was no room."""
         return FULL
 
+    def used(self) -> Usage | None:
+        """Nothing was sent."""
+        return None
+
     def abort(self) -> None:
         """There is nothing to close."""
 
@@ -73,6 +77,10 @@ class _Probe:
     def dropped(self) -> tuple[str, ...]:
         """As the call's own."""
         return self._opening.dropped
+
+    def used(self) -> Usage | None:
+        """As the call's own."""
+        return self._opening.used()
 
     def abort(self) -> None:
         """As the call's own."""

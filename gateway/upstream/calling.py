@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from gateway.core.bounds import Bounds
-from gateway.core.exchange import Ended, Fault, Outcome, Request
+from gateway.core.exchange import Ended, Fault, Outcome, Request, Usage
 from gateway.ports import Client, Clock, Opened
 from gateway.upstream import outcomes
 from gateway.upstream.call import Failure
@@ -102,6 +102,10 @@ class Calling:
                 if timer is not None:
                     timer.cancel()
         return self.result
+
+    def used(self) -> Usage | None:
+        """What a stream has used so far; of a whole answer nothing is known before it is there."""
+        return None
 
     def abort(self) -> None:
         """Close the call's connection now. Idempotent; fine after the end."""

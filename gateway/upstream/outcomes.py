@@ -168,6 +168,7 @@ BY_ANSWER: Final[Mapping[str, Row]] = {
     "empty_answer": Row("", "an answer that says nothing", _F, _THEIRS, _DEPLOYMENT, "empty_answer"),
     "ended_early": Row("", "a stream without an end", _F, _THEIRS, _DEPLOYMENT, "ended_early"),
     "answer_too_large": Row("", "an answer beyond the limit", _F, _THEIRS, _DEPLOYMENT, "answer_too_large"),
+    "stream_too_large": Row("", "a stream beyond the limit", _F, _THEIRS, _DEPLOYMENT, "stream_too_large"),
     "held_too_large": Row("", "too much before the first content", _F, _THEIRS, _DEPLOYMENT, "held_too_large"),
     "event_too_large": Row("", "an event beyond the limit", _F, _THEIRS, _DEPLOYMENT, "event_too_large"),
     "upstream_network_error": Row("zai", "finish_reason network_error", _F, _THEIRS, _DEPLOYMENT, "upstream_network_error"),

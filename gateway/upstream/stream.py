@@ -47,6 +47,7 @@ class StreamCall(Calling):
         self._whole = False  # a JSON body came instead of events
         self._held: list[bytes] = []  # for the client, once there is one
         self._held_bytes = 0
+        self._room = setting.bounds.stream_bytes_max  # how much more may come
         self._write: Callable[[bytes], None] | None = None
         self._fits: Fits | None = None  # the quickest look at a piece; only while there is a client
         self._end: asyncio.Future[None] | None = None
@@ -57,6 +58,10 @@ class StreamCall(Calling):
 
     def on_data(self, data: bytes) -> None:
         # the pump: what stands up to the `return` is paid for each chunk of each stream
+        self._room -= len(data)
+        if self._room < 0:
+            self._guarded(self._on_flood)
+            return
         if self._fits is not None and not self._splitter.rest:
             piece = self._fits(data)
             if piece is not None:
@@ -65,6 +70,13 @@ class StreamCall(Calling):
                 self._write(piece)  # type: ignore[misc]
                 return
         super().on_data(data)
+
+    def _on_flood(self) -> None:
+        self.handle.abort()
+        if self._refused:
+            self._settle_refused()
+        elif self._final is None:
+            self._spoilt("stream_too_large")
 
     def _on_accepted(self, headers: Headers) -> None:
         kind = next((value.lower() for name, value in headers if name == b"content-type"), b"")
@@ -228,6 +240,10 @@ class StreamCall(Calling):
             client.on_writable(None)
         assert self._final is not None
         return self._final
+
+    def used(self) -> Usage | None:
+        """Usage so far: the last that was reported, or an estimate from what was passed on."""
+        return self._chunks.used() if self._chunks.known else None
 
     def abort(self) -> None:
         """Close the call's connection now. A stream that has said [DONE] gets a moment to end its message, and be pooled."""

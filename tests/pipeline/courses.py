@@ -16,7 +16,7 @@ from small_world import NOW, access, snapshot
 from gateway.core.answer import Answer, Problem
 from gateway.core.bounds import Bounds
 from gateway.core.decide import Decision
-from gateway.core.exchange import Attempt, Ended, Fault, Needs, Outcome, Request, Scope
+from gateway.core.exchange import Attempt, Ended, Fault, Needs, Outcome, Request, Scope, Usage
 from gateway.core.facts import NO, YES, RequestFacts
 from gateway.core.live import LiveState
 from gateway.core.settlement import Settlement
@@ -89,6 +89,10 @@ class TappedCall:
     async def relay(self, client: Client) -> Outcome:
         self.tap("relay")
         return await self.call.relay(client)
+
+    def used(self) -> Usage | None:
+        self.tap("used")
+        return self.call.used()
 
     def abort(self) -> None:
         self.call.abort()  # what is asked for happens, and then fails to be confirmed
@@ -362,6 +366,8 @@ def _complaints_of_the_answer(trip: Trip, settlement: Settlement) -> Iterable[st
             yield "it cancelled itself"
         if settlement.status != (0 if trip.client.gone else 503 if trip.client.head is None else 200):
             yield f"status {settlement.status} for somebody who was cut off"
+        if trip.upstream.calls[-1].relaying and settlement.usage is None and not failed:
+            yield "what a stream had used when it was cut off is owed by nobody"
         return
     if trip.raised is not None:
         if "end_stream" not in failed and "abort" not in failed:

@@ -70,6 +70,7 @@ BUGS = {
         "        if answer is not None:\n            return answer\n",
         "        if answer is not None and len(course.tried) > 1:\n            return answer\n",
     ),
+    "what was used before a stop is forgotten": ("    return replace(how, usage=opening.used())", "    return how"),
     "a stop is taken for a client that left": ("gone() if course.client.gone else Answer", "gone() if True else Answer"),
     "the record does not hold the error": (
         "answer.status, answer.code, now)",

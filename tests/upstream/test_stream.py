@@ -192,6 +192,17 @@ def test_what_never_ends_is_ended() -> None:
             play(main())
 
 
+def test_a_stream_is_bounded_as_a_whole() -> None:
+    """However quick the way that its pieces take: those that fit the pump's template are not split into events at all."""
+    piece = sse(chunk({"content": "word"}))
+    found, client, fake = cut(
+        lambda fake: [fake.data(piece) for _ in range(1 + 50_000 // len(piece))], bounds=replace(SMALL, stream_bytes_max=50_000)
+    )
+    assert (found.ended, found.code, fake.aborted) == (Ended.CUT_SHORT, "stream_too_large", True)
+    assert found.usage is not None
+    assert 40_000 < len(client.text) <= 50_000
+
+
 def test_error_bodies_and_whole_answers_are_bounded() -> None:
     async def main() -> None:
         call, fake = opened("openai", bounds=SMALL)

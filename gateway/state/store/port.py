@@ -1,8 +1,8 @@
 """What the rest of the gateway asks of the shared store. One implementation stands beside this file; tests pass in fakes.
 
-Promises: nobody waits longer than `WAIT_S` for an answer. A store that does not answer is not asked for a while (`up` is False), and
-whoever asks all the same is told `StoreLost` at once. What was asked and not answered may have been done or not, so everything that
-is asked is written so that doing it twice is the same as doing it once, or errs on the side that takes away.
+Promises: nobody waits longer than `WAIT_S` for an answer. A store that does not answer is not asked for a while (`up` is False),
+and whoever asks all the same is told `StoreLost` at once. What was asked and not answered may have been done or not, so everything
+that is asked is written so that doing it twice is the same as doing it once, or errs on the side that takes away.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,7 +13,7 @@ WAIT_S: Final = 0.05  # an answer beside us takes 0.2 ms, from the next rack 1 m
 
 
 class StoreLost(Exception):
-    """The store did not answer in time, said no, or is not being asked just now. Says nothing of whether it did what it was asked."""
+    """The store did not answer in time, said no, or is not being asked just now. It may have done what it was asked, or not."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,58 @@
+"""What limits ask of an account. Times are UTC seconds and arguments; amounts are whole numbers in the account's own unit.
+
+Promises: `take` waits for nobody and costs a microsecond. It says YES out of what this worker has leased from the shared store ahead
+of need; near the limit it says ASK, and then, and only then, is the store waited for. What is taken is held until it is settled,
+and is never counted twice, whatever is lost or repeated on the way.
+"""
+
+from enum import Enum
+from typing import Protocol
+
+from gateway.core.accounts import Terms
+
+
+class Said(Enum):
+    """What `take` says."""
+
+    YES = "taken, and held until it is settled"
+    ASK = "not out of what is leased here: the store may have more, so await `ask`"
+    NO = "no: `wait_s` says for how long"
+
+
+class Account(Protocol):
+    """One account as one worker sees it."""
+
+    @property
+    def terms(self) -> Terms: ...
+
+    def take(self, amount: int, now: float) -> Said:
+        """Hold `amount`."""
+        ...
+
+    async def ask(self, amount: int, now: float) -> bool:
+        """After `take` said ASK: hold `amount` if the store has it, within its `WAIT_S`; a lost store means what the terms say."""
+        ...
+
+    def settle(self, held: int, used: int, now: float) -> None:
+        """What was taken as `held` has ended, having used `used`, which may be more. Slots are settled with `used` 0."""
+        ...
+
+    def wait_s(self, amount: int, now: float) -> float:
+        """Seconds from `now` until `amount` might be there; infinity: it never fits."""
+        ...
+
+    def left(self, now: float) -> int:
+        """What is left among all, as far as is known here; never below 0."""
+        ...
+
+    def reset_s(self, now: float) -> float:
+        """Seconds from `now` until all of it is there again: a full bucket, the next window."""
+        ...
+
+
+class Accounts(Protocol):
+    """All accounts of one worker."""
+
+    def open(self, terms: Terms) -> Account:
+        """The account of these terms; the same object for the same id, which goes by the newest terms from then on."""
+        ...

@@ -64,6 +64,11 @@ def test_a_new_key_is_printed_with_its_line(capsys: pytest.CaptureFixture[str]) 
     assert told["key"].startswith("rg_live_desk-4_") and len(told["key"].rsplit("_", 1)[1]) == 64
     assert told["sha256"] == hashlib.sha256(told["key"].encode()).hexdigest()
     assert main(["keys", "new", "Desk 4"]) == 2
+    assert main(["keys", "new", "desk-4", "--tenant", "lab", "--expires", "2999-01-31"]) == 0
+    text = capsys.readouterr().out
+    assert "the tenant `lab`" in text and ", expires: 2999-01-31}" in text
+    assert main(["keys", "new", "desk-4", "--expires", "2020-01-31"]) == 2
+    assert main(["keys", "new", "desk-4", "--expires", "tomorrow"]) == 2
 
 
 def test_serve_says_all_that_keeps_it_from_starting(tmp_path: Path) -> None:

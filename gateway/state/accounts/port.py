@@ -1,8 +1,8 @@
 """What limits ask of an account. Times are UTC seconds and arguments; amounts are whole numbers in the account's own unit.
 
-Promises: `take` waits for nobody and costs a microsecond. It says YES out of what this worker has leased from the shared store ahead
-of need; near the limit it says ASK, and then, and only then, is the store waited for. What is taken is held until it is settled,
-and is never counted twice, whatever is lost or repeated on the way.
+Promises: `take` waits for nobody and costs a microsecond. It says YES out of what this worker has leased from the shared store
+ahead of need; near the limit it says ASK, and then, and only then, is the store waited for. What is taken is held until it is
+settled, and is never counted twice, whatever is lost or repeated on the way.
 """
 
 from enum import Enum

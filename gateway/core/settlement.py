@@ -6,6 +6,7 @@ No content, no key, no address of a caller.
 from collections.abc import Mapping
 from decimal import Decimal
 
+from gateway.core.charging import Charge
 from gateway.core.decide import Decision, Verdict
 from gateway.core.exchange import Cost, Ended, Outcome, Request, Tried, Usage
 from gateway.core.fleeting import fleeting
@@ -14,7 +15,10 @@ from gateway.core.rates import LIMITED, RATE_LIMITED
 
 @fleeting(frozen=True, slots=True)
 class Settlement:
-    """`status` is what the client was answered (0: it was gone before any answer). Times are UTC seconds."""
+    """`status` is what the client was answered (0: it was gone before any answer). Times are UTC seconds.
+
+    `charged` is what it takes from books (charging.py): those of its caller, and of the plans that were used.
+    """
 
     request: Request
     decision: Decision
@@ -24,6 +28,7 @@ class Settlement:
     status: int
     code: str  # of the error that the client was given; "": none
     ended: float
+    charged: tuple[Charge, ...] = ()
 
     @property
     def outcome(self) -> Outcome | None:

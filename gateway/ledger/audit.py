@@ -11,7 +11,8 @@ refusal above all, has no `begun` line, so its `settled` line carries the decisi
     prev, kind, id, tenant, group, key, asked, api, stream, began, ended, status, code, result,
     attempts: [{number, route, address, began, first_content, ended, outcome, fault, scope, status, code, finish, retry_after_s,
                 permanent, sent, dropped, usage}],
-    usage: {uncached, cached, cache_write, output, reasoning, reported} or null, cost_usd: "0.00042", cost_basis, decision?: {…}
+    usage: {uncached, cached, cache_write, output, reasoning, reported} or null, cost_usd: "0.00042", cost_basis,
+    charged?: {account: amount}, decision?: {…}
 
 Times are UTC seconds; 0: it never came. Money is a decimal number in text. Words that come from outside (a dropped field's name)
 are kept only if they look like one.
@@ -79,6 +80,8 @@ class Audit:
             "cost_usd": f"{settlement.cost.usd:f}",
             "cost_basis": settlement.cost.basis,
         }
+        if settlement.charged:
+            line["charged"] = dict(settlement.charged)
         if not settlement.tried:
             line["decision"] = orjson.Fragment(self._decision(settlement.decision))
         head = b'{"kind":"settled","id":"%b",%b,' % (request.id.encode(), self._who_of(request.facts))

@@ -4,6 +4,7 @@ import errno
 import os
 import stat
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,15 @@ def test_an_exchange_is_two_lines_and_a_further_attempt_is_one_more(tmp_path: Pa
     assert price is not None
     assert end["cost_basis"] == "reported" and end["cost_usd"] == f"{price.cost(SERVED.usage):f}"  # type: ignore[arg-type]
     assert "decision" not in end
+
+
+def test_what_was_charged_to_books_stands_in_the_line(tmp_path: Path) -> None:
+    ledger, decision = audit(tmp_path), decided(View(world(), NOW))
+    ledger.settled(replace(settlement(decision, SERVED), charged=(("budget/tenant/clinic/usd", 42), ("quota/plan/5h", 3000))))
+    ledger.settled(settlement(decision, SERVED))
+    first, second = records(tmp_path)
+    assert first["charged"] == {"budget/tenant/clinic/usd": 42, "quota/plan/5h": 3000}
+    assert "charged" not in second
 
 
 def test_a_refusal_is_one_line_with_the_decision(tmp_path: Path) -> None:

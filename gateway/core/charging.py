@@ -1,0 +1,81 @@
+"""What an exchange charges to books: budgets and the quotas of plans.
+
+The charges are worked out once, when an exchange is settled, and stand in its ledger line (`charged`), account by account. So the
+ledger says what every book must be, whatever became of the worker, and whatever has happened to the policy, a plan's weights or a
+tenant's group by the time that somebody adds it up.
+
+Promise, as long as whoever settles keeps to the order (the line first, then the account, both with one `now`): a line's amounts and
+its `ended` are what the account was told in `settle`, so a book is the sum of the lines that name it, exactly.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from decimal import ROUND_CEILING, Decimal
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Final
+
+from gateway.core.accounts import Terms
+from gateway.core.exchange import Ended, Outcome, Tried, Usage
+
+MICRO: Final = Decimal(1_000_000)
+WHOLE_TICKET: Final = 1_000  # thousandths: plans weigh what a request takes of them
+REFUSING: Final = frozenset({Ended.REJECTED, Ended.THROTTLED, Ended.EXHAUSTED})
+
+Charge = tuple[str, int]
+"""An account's id, and how much of its unit an exchange has used."""
+
+
+class Unit(StrEnum):
+    """What a book counts."""
+
+    REQUESTS = "requests"  # exchanges that were sent anywhere
+    TOKENS = "tokens"  # input and output, of all attempts
+    MICRO_USD = "micro_usd"  # cost, rounded up: a budget never lets through more than it says
+    TICKETS = "tickets"  # thousandths of a request of a plan, for each attempt that its places took
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """A book, and what it counts of an exchange that counts toward it.
+
+    `weights` are of tickets: what one attempt takes, in thousandths, by the deployment's id; deployments that are not in it belong
+    to another credential, and take nothing.
+    """
+
+    terms: Terms
+    unit: Unit
+    weights: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+
+
+def charged(books: Iterable[Counted], usage: Usage | None, usd: Decimal, tried: Iterable[Tried]) -> tuple[Charge, ...]:
+    """What an exchange that counts toward `books` charges to each; those that it does not touch are left out."""
+    found = ((book.terms.id, amount(book, usage, usd, tried)) for book in books)
+    return tuple(charge for charge in found if charge[1])
+
+
+def amount(book: Counted, usage: Usage | None, usd: Decimal, tried: Iterable[Tried]) -> int:
+    """How much of its unit `book` is charged, never below 0."""
+    match book.unit:
+        case Unit.REQUESTS:
+            return int(any(attempt.outcome.sent for attempt in tried))
+        case Unit.TOKENS:
+            return 0 if usage is None else usage.input + usage.output
+        case Unit.MICRO_USD:
+            return micro_usd(usd)
+        case Unit.TICKETS:
+            return sum(ticket(book.weights.get(attempt.attempt.deployment.id, 0), attempt.outcome) for attempt in tried)
+
+
+def micro_usd(usd: Decimal) -> int:
+    """US dollars in millionths, rounded up."""
+    return int((usd * MICRO).to_integral_value(ROUND_CEILING))
+
+
+def ticket(weight: int, outcome: Outcome) -> int:
+    """What an attempt of `weight` took of its plan: nothing if its place said no, or surely never saw it; else all of it.
+
+    One whose end is not known may have been counted there, so it is counted here.
+    """
+    refused = outcome.ended in REFUSING or (outcome.ended is Ended.FAILED and outcome.status >= 400)
+    return 0 if refused or not outcome.sent else weight

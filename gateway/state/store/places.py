@@ -1,0 +1,87 @@
+"""Which server has a key: one for all (`One`), or one for each part of a Cluster's slots (`Cluster`, in cluster.py)."""
+
+import asyncio
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
+
+from gateway.state.store.link import Command, Link, connect
+from gateway.state.store.node import Node
+from gateway.state.store.port import WAIT_S, StoreLost
+from gateway.state.store.url import Host, Where
+
+ROLE: Command = ("ROLE",)
+
+
+class Places(Protocol):
+    """What the store asks of it."""
+
+    @property
+    def nodes(self) -> Iterable[Node]:
+        """All servers that are asked for keys."""
+        ...
+
+    def node_of(self, key: str) -> Node:
+        """The server that has `key`. Raises StoreLost if none is known."""
+        ...
+
+    async def some_host(self) -> Host:
+        """Where messages can be heard now. Raises StoreLost."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+class One:
+    """A single server, or the one of several that the Sentinels say is the master."""
+
+    def __init__(
+        self, where: Where, loop: asyncio.AbstractEventLoop, up: Callable[[Node, Link], None], down: Callable[[str], None]
+    ) -> None:
+        self._where = where
+        self._tls = where.tls_context()
+        self._sentinels = list(where.hosts)  # the one that answered last comes first
+        watched = where.kind == "sentinel"
+        self._node = Node(loop, self._connect, lambda link: up(self._node, link), down, (ROLE,) if watched else (("PING",),))
+        self.nodes = (self._node,)
+
+    def node_of(self, key: str) -> Node:
+        return self._node
+
+    async def some_host(self) -> Host:
+        return await self._host()
+
+    async def close(self) -> None:
+        await self._node.close()
+
+    async def _host(self) -> Host:
+        where = self._where
+        return await self._master() if where.kind == "sentinel" else where.hosts[0]
+
+    async def _connect(self) -> tuple[Link, list[Any]]:
+        where = self._where
+        if where.kind != "sentinel":
+            return await connect(where.hosts[0], where.login, self._tls, WAIT_S)
+        host = await self._master()
+        link, (role,) = await connect(host, where.login, self._tls, WAIT_S, first=(ROLE,))
+        if role[0] != b"master":  # the Sentinels have not agreed yet
+            link.drop("given up")
+            raise StoreLost("the server that the sentinels name is not a master")
+        return link, []
+
+    async def _master(self) -> Host:
+        where = self._where
+        why = "no sentinel answers"
+        question: Command = ("SENTINEL", "GET-MASTER-ADDR-BY-NAME", where.service)
+        for sentinel in list(self._sentinels):
+            try:
+                link, (found,) = await connect(sentinel, where.sentinels, self._tls, WAIT_S, first=(question,))
+            except StoreLost:
+                continue
+            link.drop("asked")
+            if found is None:
+                why = f"the sentinels know no service `{where.service}`"
+                continue
+            self._sentinels.remove(sentinel)
+            self._sentinels.insert(0, sentinel)
+            return Host(found[0].decode(), int(found[1]))
+        raise StoreLost(why)

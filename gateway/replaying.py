@@ -159,7 +159,7 @@ def replay(found: Iterable[Recorded | Damaged], snapshots: Snapshots, new: Snaps
             else:
                 if id(snapshot) not in own:
                     own[id(snapshot)] = Replay(snapshot)
-                before, same = own[id(snapshot)].made(recorded.decision, recorded.line)
+                before, same = own[id(snapshot)].made(recorded.decision, recorded.text)
                 if same:
                     summary.verified += 1
                 else:

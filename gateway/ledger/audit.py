@@ -1,9 +1,17 @@
-"""The port Ledger: two kinds of line, `begun` before anything is sent and `settled` when all is over.
+"""The port Ledger: two kinds of line, `begun` before anything is sent and `settled` when all is over, and what they lean on.
 
-A `begun` line says which route is about to be opened, and the first one of an exchange why (record.py has its fields):
+A `begun` line says which route is about to be opened, and the first one of an exchange why:
 
     prev, kind, id, began, stream, body_bytes, decision: {…}, attempt: {number, route}      the first attempt
     prev, kind, id, attempt: {number, route}                                                the second, third, …
+
+A decision is mostly what other decisions are too: the policy, the reasons against fifty deployments. Each such part is a line of
+its own, which stands in the same segment before any line that names it, once (record.py has what is in it):
+
+    prev, kind: "basis", name, is: {…}                          name: a number, good within the segment
+    decision: {basis: [name…], prompt_tokens, output_tokens, draw}
+
+So a segment can be read by itself, and a line of 2.8 kB (50 deployments), hashed and written before each call, is one of 350 bytes.
 
 A `settled` line is the exchange in one: enough for a bill or a report without looking further. An exchange that sent nothing, a
 refusal above all, has no `begun` line, so its `settled` line carries the decision.
@@ -16,20 +24,24 @@ refusal above all, has no `begun` line, so its `settled` line carries the decisi
 
 Times are UTC seconds; 0: it never came. Money is a decimal number in text. Words that come from outside (a dropped field's name)
 are kept only if they look like one.
+
+Lines are put together from bytes, and words that come again and again are written as JSON once: of a plain request's 190 µs, a
+dictionary of 25 keys and its serialisation were 15.
 """
 
 import re
+from collections.abc import Hashable
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-import orjson
+from orjson import dumps
 
 from gateway.core.decide import Decision
-from gateway.core.exchange import Attempt, Request, Tried, Usage
+from gateway.core.exchange import Attempt, Outcome, Request, Tried, Usage
 from gateway.core.facts import RequestFacts
 from gateway.core.memo import Memo
 from gateway.core.settlement import Settlement
-from gateway.ledger.record import Shorthand
+from gateway.ledger.record import Shorthand, own
 from gateway.ledger.segments import SEGMENT_BYTES_MAX, Chain
 from gateway.ports import Clock
 
@@ -38,6 +50,7 @@ _NAME: Final = re.compile(r"[A-Za-z][A-Za-z_.\[\] -]{0,63}")
 _CODE: Final = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 FINISHES: Final = frozenset({"", "stop", "length", "tool_calls", "content_filter", "function_call"})
 UNSHOWN: Final = "other"
+_BOOL: Final = (b"false", b"true")
 
 
 class Audit:
@@ -47,45 +60,58 @@ class Audit:
         """`folder` is made if need be. `worker` names its files; two of a name can't begin at one instant. Raises OSError."""
         self._chain = Chain(folder, worker, clock.now, segment_bytes_max)
         self._shorthand: Shorthand | None = None
-        self._who: Memo[object, bytes] = Memo()
+        self._segment = 0  # of the names below
+        self._names: Memo[bytes, int] = Memo()  # of parts that stand in this segment; one that is forgotten is written again
+        self._named = 0  # so far, in this segment
+        self._references: Memo[Hashable, tuple[Decision, bytes]] = Memo()
+        self._who: Memo[Hashable, bytes] = Memo()
+        self._how: Memo[Hashable, bytes] = Memo()
 
     def begun(self, request: Request, decision: Decision, attempt: Attempt | None) -> None:
         """Keep that `attempt` is about to be opened. Raises OSError, and then nothing may be sent."""
-        head = b'{"kind":"begun","id":"%b"' % request.id.encode()
-        if attempt is None or attempt.number == 1:
-            head = b'%b,"began":%b,"stream":%b,"body_bytes":%d,"decision":%b' % (
-                head,
-                orjson.dumps(request.began),
-                b"true" if request.stream else b"false",
-                request.body_bytes,
-                self._decision(decision),
-            )
-        if attempt is None:
-            self._chain.append(head + b',"attempt":null}')
-        else:
-            self._chain.append(b'%b,"attempt":{"number":%d,"route":"%b"}}' % (head, attempt.number, attempt.deployment.id.encode()))
+        name = request.id.encode()
+        route = b"null" if attempt is None else b'{"number":%d,"route":"%b"}' % (attempt.number, attempt.deployment.id.encode())
+        if attempt is not None and attempt.number > 1:
+            self._chain.append(b'{"kind":"begun","id":"%b","attempt":%b}' % (name, route))
+            return
+        reference = self._reference(decision)
+        self._chain.write(
+            b'{"kind":"begun","id":"%b","began":%b,"stream":%b,"body_bytes":%d,"decision":%b,"attempt":%b}'
+            % (name, dumps(request.began), _BOOL[request.stream], request.body_bytes, reference, route)
+        )
 
     def settled(self, settlement: Settlement) -> None:
         """Keep how an exchange ended. Raises OSError."""
-        request = settlement.request
-        line: dict[str, Any] = {
-            "stream": request.stream,
-            "began": request.began,
-            "ended": settlement.ended,
-            "status": settlement.status,
-            "code": settlement.code,
-            "result": settlement.result,
-            "attempts": [_tried(tried) for tried in settlement.tried],
-            "usage": _usage(settlement.usage),
-            "cost_usd": f"{settlement.cost.usd:f}",
-            "cost_basis": settlement.cost.basis,
-        }
+        request, usage, cost = settlement.request, settlement.usage, settlement.cost
+        used = _usage(usage)
+        more = b""
         if settlement.charged:
-            line["charged"] = dict(settlement.charged)
-        if not settlement.tried:
-            line["decision"] = orjson.Fragment(self._decision(settlement.decision))
-        head = b'{"kind":"settled","id":"%b",%b,' % (request.id.encode(), self._who_of(request.facts))
-        self._chain.append(head + orjson.dumps(line)[1:])
+            more = b',"charged":' + dumps(dict(settlement.charged))
+        if settlement.tried:
+            attempts = b",".join([self._tried(tried, used if tried.outcome.usage is usage else None) for tried in settlement.tried])
+            self._chain.segment()
+        else:
+            attempts = b""
+            more += b',"decision":' + self._reference(settlement.decision)
+        self._chain.write(
+            b'{"kind":"settled","id":"%b",%b,"stream":%b,"began":%b,"ended":%b,"status":%d,"code":%b,"result":"%b",'
+            b'"attempts":[%b],"usage":%b,"cost_usd":"%b","cost_basis":"%b"%b}'
+            % (
+                request.id.encode(),
+                self._who_of(request.facts),
+                _BOOL[request.stream],
+                dumps(request.began),
+                dumps(settlement.ended),
+                settlement.status,
+                dumps(settlement.code),
+                settlement.result.encode(),
+                attempts,
+                used,
+                format(cost.usd, "f").encode(),
+                cost.basis.encode(),
+                more,
+            )
+        )
 
     def sync(self) -> None:
         """Bring what was written to the disk. Blocks: not for an event loop. Raises OSError."""
@@ -95,11 +121,31 @@ class Audit:
         """Sync and close. Raises OSError."""
         self._chain.close()
 
-    def _decision(self, decision: Decision) -> bytes:
+    def _reference(self, decision: Decision) -> bytes:
+        """`decision` as its line has it. What it leans on stands in the chain's segment when this returns. Raises OSError."""
         shorthand = self._shorthand
         if shorthand is None or shorthand.view is not decision.view:
             shorthand = self._shorthand = Shorthand(decision.view)
-        return shorthand.decision(decision)
+            self._references.clear()
+        if self._chain.segment() != self._segment:
+            self._segment, self._named = self._chain.segment(), 0
+            self._names.clear()
+            self._references.clear()
+        key = shorthand.key(decision)
+        found = self._references.get(key)
+        if found is None:
+            names = b",".join([b"%d" % self._name(part) for part in shorthand.parts(decision)])
+            found = self._references.keep(key, (decision, names))  # the decision is held, so that its key stays its own
+        return b'{"basis":[%b],%b}' % (found[1], own(decision))
+
+    def _name(self, part: bytes) -> int:
+        """What `part` goes by in this segment, into which it is written if it is not there yet. Raises OSError."""
+        name = self._names.get(part)
+        if name is None:
+            name = self._named = self._named + 1  # if it can't be written, or is forgotten, the next has another name
+            self._chain.write(b'{"kind":"basis","name":%d,"is":%b}' % (name, part))
+            self._names.keep(part, name)
+        return name
 
     def _who_of(self, facts: RequestFacts) -> bytes:
         key = (facts.tenant, facts.group, facts.key, facts.asked, facts.api)
@@ -107,19 +153,38 @@ class Audit:
         if found is None:
             words = [",".join(sorted(values)) for values in key]
             named = dict(zip(("tenant", "group", "key", "asked", "api"), words, strict=True))
-            found = self._who.keep(key, orjson.dumps(named)[1:-1])
+            found = self._who.keep(key, dumps(named)[1:-1])
         return found
 
+    def _tried(self, tried: Tried, used: bytes | None) -> bytes:
+        outcome = tried.outcome
+        key = (
+            outcome.ended,
+            outcome.fault,
+            outcome.scope,
+            outcome.status,
+            outcome.code,
+            outcome.finish,
+            outcome.retry_after_s,
+            outcome.permanent,
+            outcome.sent,
+            tried.dropped,
+        )
+        return b'{"number":%d,"route":"%b","address":%b,"began":%b,"first_content":%b,"ended":%b,%b,"usage":%b}' % (
+            tried.attempt.number,
+            tried.attempt.deployment.id.encode(),
+            dumps(tried.address),
+            dumps(tried.began),
+            dumps(tried.first_content),
+            dumps(tried.ended),
+            self._how.get(key) or self._how.keep(key, _how(outcome, tried.dropped)),
+            _usage(outcome.usage) if used is None else used,
+        )
 
-def _tried(tried: Tried) -> dict[str, Any]:
-    outcome = tried.outcome
-    return {
-        "number": tried.attempt.number,
-        "route": tried.attempt.deployment.id,
-        "address": tried.address,
-        "began": tried.began,
-        "first_content": tried.first_content,
-        "ended": tried.ended,
+
+def _how(outcome: Outcome, dropped: tuple[str, ...]) -> bytes:
+    """How an attempt ended, as members of an object."""
+    said = {
         "outcome": outcome.ended,
         "fault": outcome.fault,
         "scope": outcome.scope,
@@ -129,19 +194,19 @@ def _tried(tried: Tried) -> dict[str, Any]:
         "retry_after_s": outcome.retry_after_s,
         "permanent": outcome.permanent,
         "sent": outcome.sent,
-        "dropped": [name if _NAME.fullmatch(name) else UNSHOWN for name in tried.dropped],
-        "usage": _usage(outcome.usage),
+        "dropped": [name if _NAME.fullmatch(name) else UNSHOWN for name in dropped],
     }
+    return dumps(said)[1:-1]
 
 
-def _usage(usage: Usage | None) -> dict[str, Any] | None:
+def _usage(usage: Usage | None) -> bytes:
     if usage is None:
-        return None
-    return {
-        "uncached": usage.uncached,
-        "cached": usage.cached,
-        "cache_write": usage.cache_write,
-        "output": usage.output,
-        "reasoning": usage.reasoning,
-        "reported": usage.reported,
-    }
+        return b"null"
+    return b'{"uncached":%d,"cached":%d,"cache_write":%d,"output":%d,"reasoning":%d,"reported":%b}' % (
+        usage.uncached,
+        usage.cached,
+        usage.cache_write,
+        usage.output,
+        usage.reasoning,
+        _BOOL[usage.reported],
+    )

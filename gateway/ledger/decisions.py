@@ -15,10 +15,11 @@ from typing import IO, Any, Final
 
 import orjson
 
+from gateway.ledger.bases import Bases, Groundless, foreign
 from gateway.ledger.reading import chains
 from gateway.ledger.segments import FIRST
 
-LINE_BYTES_MAX: Final = 4_194_304  # a record of 50 deployments is 5 kB; what is longer than this is no line of ours
+LINE_BYTES_MAX: Final = 4_194_304  # the reasons against 50 deployments are 3 kB; what is longer than this is no line of ours
 HELD_MAX: Final = 4_096  # exchanges of one chain begun and not yet settled: twice what a worker has under way at most by default
 HEAD: Final = re.compile(rb'\{"prev":"(?P<prev>[0-9a-f]{64})","kind":"(?P<kind>[a-z]+)"(?:,"id":"(?P<id>[^"\\]{1,64})")?')
 IDENTIFIER: Final = re.compile(r"[A-Za-z0-9-]{1,64}")
@@ -26,12 +27,12 @@ IDENTIFIER: Final = re.compile(r"[A-Za-z0-9-]{1,64}")
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """A decision and where it stands. `line` is the whole line; `settled` is the exchange's last one, None if there is none."""
+    """A decision and where it stands. `text` is all of it, as written; `settled` the exchange's last line, or None."""
 
     id: str
     path: Path
     number: int  # of the line, from 1
-    line: bytes
+    text: bytes
     began: float  # UTC seconds
     decision: dict[str, Any]
     settled: dict[str, Any] | None
@@ -51,6 +52,10 @@ class Damaged:
     path: Path
     number: int
     why: str
+
+
+_Place = tuple[Path, int, bytes, Bases]
+"""A line, where it stands, and what it leans on."""
 
 
 def decisions(folder: Path) -> Iterator[Recorded | Damaged]:
@@ -77,16 +82,20 @@ def find(folder: Path, identifier: str) -> Recorded | Damaged | None:
             if record["kind"] == "settled":
                 settled = record
             if "decision" in record:
-                found = (number, line, record)
+                found = (number, line)
         if found is not None:
-            return _recorded(path, *found, settled)
+            bases = Bases()
+            for _, part in _lines_with(path, b'"kind":"basis"'):
+                bases.met(part)
+            return _recorded(path, *found, bases, settled)
     return None
 
 
 def _of_chain(segments: list[Path]) -> Iterator[Recorded | Damaged]:
     prev = FIRST
-    held: dict[bytes, tuple[Path, int, bytes]] = {}
+    held: dict[bytes, _Place] = {}
     for path in segments:
+        bases, unread = Bases(), ""
         with path.open("rb") as file:
             for number, line in _lines(file):
                 why = _wrong(line, prev)
@@ -94,36 +103,43 @@ def _of_chain(segments: list[Path]) -> Iterator[Recorded | Damaged]:
                 matched = HEAD.match(line)
                 if why or matched is None:
                     yield Damaged(path, number, why)
+                elif matched["kind"] == b"opened" and (unread := foreign(_record(line) or {})):
+                    yield Damaged(path, number, unread)
+                elif unread or bases.met(line):
+                    continue
                 elif matched["kind"] == b"begun" and b'"decision":' in line:
-                    held[matched["id"]] = (path, number, line)
+                    held[matched["id"]] = (path, number, line, bases)
                     if len(held) > HELD_MAX:
-                        yield _parsed(*held.pop(next(iter(held))), None)
+                        yield _recorded(*held.pop(next(iter(held))), None)
                 elif matched["kind"] == b"settled":
-                    yield from _settled(path, number, line, held.pop(matched["id"], None))
+                    yield from _settled((path, number, line, bases), held.pop(matched["id"], None))
     for place in held.values():
-        yield _parsed(*place, None)
+        yield _recorded(*place, None)
 
 
-def _settled(path: Path, number: int, line: bytes, begun: tuple[Path, int, bytes] | None) -> Iterator[Recorded | Damaged]:
+def _settled(end: _Place, begun: _Place | None) -> Iterator[Recorded | Damaged]:
+    path, number, line, _ = end
     record = _record(line)
     if record is None:
         yield Damaged(path, number, "it is not JSON")
     if begun is not None:
-        yield _parsed(*begun, record)
+        yield _recorded(*begun, record)
     elif record is not None and "decision" in record:
-        yield _recorded(path, number, line, record, record)
+        yield _recorded(*end, record)
 
 
-def _parsed(path: Path, number: int, line: bytes, settled: dict[str, Any] | None) -> Recorded | Damaged:
-    record = _record(line)
-    return Damaged(path, number, "it is not JSON") if record is None else _recorded(path, number, line, record, settled)
-
-
-def _recorded(path: Path, number: int, line: bytes, record: dict[str, Any], settled: dict[str, Any] | None) -> Recorded | Damaged:
+def _recorded(path: Path, number: int, line: bytes, bases: Bases, settled: dict[str, Any] | None) -> Recorded | Damaged:
+    """A line that has a decision, with that written out."""
+    try:
+        record, text = bases.whole(line), bases.decision(line)
+    except orjson.JSONDecodeError:
+        return Damaged(path, number, "it is not JSON")
+    except Groundless as error:
+        return Damaged(path, number, str(error))
     decision, began, identifier = record.get("decision"), record.get("began"), record.get("id")
-    if not isinstance(decision, dict) or not isinstance(began, int | float) or not isinstance(identifier, str):
+    if text is None or not isinstance(decision, dict) or not isinstance(began, int | float) or not isinstance(identifier, str):
         return Damaged(path, number, "it lacks what a decision's line has: `id`, `began` and `decision`")
-    return Recorded(identifier, path, number, line, began, decision, settled)
+    return Recorded(identifier, path, number, text, began, decision, settled)
 
 
 def _record(line: bytes) -> dict[str, Any] | None:

@@ -13,15 +13,18 @@ from typing import Any, Final
 
 import orjson
 
-from gateway.ledger.segments import FIRST, FORMAT
+from gateway.ledger.bases import Bases, Groundless, foreign
+from gateway.ledger.segments import FIRST
 
 SEGMENT: Final = re.compile(r"(?P<chain>.+)-(?P<number>[1-9][0-9]*)\.jsonl")
 PREV: Final = re.compile(rb'\{"prev":"([0-9a-f]{64})",')
+UNSHOWN: Final = frozenset({"opened", "basis"})
+"""Kinds of line that say nothing by themselves."""
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A verified line: its file, its number there (from 1), and what it says."""
+    """A verified line: its file, its number there (from 1), and what it says, its decision written out."""
 
     path: Path
     number: int
@@ -67,38 +70,40 @@ def read(folder: Path) -> Iterator[Entry]:
 def _read_chain(segments: list[Path]) -> Iterator[Entry]:
     prev = FIRST
     for path in segments:
+        bases = Bases()
         with path.open("rb") as file:
             for number, raw in enumerate(file, 1):
                 if not raw.endswith(b"\n"):
                     yield Torn(path, number, len(raw))
                     break
                 line = raw[:-1]
-                why = _wrong(line, number, prev)
-                if why:
-                    yield Broken(path, number, why)
+                record = _verified(line, number, prev, bases)
+                if isinstance(record, str):
+                    yield Broken(path, number, record)
                     return
-                record = orjson.loads(line)
                 prev = sha256(line).hexdigest().encode()
-                if record["kind"] != "opened":
+                if record["kind"] not in UNSHOWN:
                     yield Line(path, number, record)
 
 
-def _wrong(line: bytes, number: int, prev: bytes) -> str:
-    """What is wrong with a line that should follow the one whose hash is `prev`; "" if nothing is."""
+def _verified(line: bytes, number: int, prev: bytes, bases: Bases) -> dict[str, Any] | str:
+    """What a line says that should follow the one whose hash is `prev`; or what is wrong with it."""
     found = PREV.match(line)
     if found is None:
         return "it does not begin with the hash of the line before it"
     if found[1] != prev:
         return "it does not follow the line before it: something was changed, removed or added"
     try:
-        record = orjson.loads(line)
+        record = orjson.loads(line) if bases.met(line) else bases.whole(line)
     except orjson.JSONDecodeError:
         return "it is not JSON"
+    except Groundless as error:
+        return str(error)
     if (number == 1) != (record.get("kind") == "opened"):
         return "a segment begins with `opened`, and only there it stands"
-    if number == 1 and record.get("format") != FORMAT:
-        return f"it has format {record.get('format')}, and this program reads format {FORMAT}"
-    return ""
+    if number == 1 and (why := foreign(record)):
+        return why
+    return record if isinstance(record.get("kind"), str) else "it does not say what kind of line it is"
 
 
 class Tail:
@@ -108,6 +113,7 @@ class Tail:
         """Begin at the end of what `folder` holds now."""
         self._folder = folder
         self._read: dict[Path, int] = {path: path.stat().st_size for path in self._segments()}  # bytes
+        self._bases: dict[Path, Bases] = {}
 
     def _segments(self) -> list[Path]:
         return sorted(path for path in self._folder.glob("*.jsonl")) if self._folder.is_dir() else []
@@ -120,10 +126,15 @@ class Tail:
             if path.stat().st_size <= done:
                 continue
             with path.open("rb") as file:
+                if path not in self._bases:
+                    bases = self._bases[path] = Bases()
+                    for line in file.read(done).splitlines():
+                        bases.met(line)
                 file.seek(done)
                 data = file.read()
             end = data.rfind(b"\n") + 1
             self._read[path] = done + end
-            found += [orjson.loads(line) for line in data[:end].splitlines()]
-        found = [record for record in found if record["kind"] != "opened"]
+            lines = data[:end].splitlines()
+            found += [self._bases[path].whole(line) for line in lines if not self._bases[path].met(line)]
+        found = [record for record in found if record["kind"] not in UNSHOWN]
         return sorted(found, key=lambda record: float(record.get("ended") or record.get("began") or 0))

@@ -8,14 +8,19 @@ facts, the needs, the draw, and of live state what could have mattered. It holds
     facts              name -> values; `region: ["*"]` is every country that the policy knows
     needs              what the request needs of a deployment; a kind of tool that is nowhere is `other`
     live               blocked: deployment -> {word, detail, until}; latency_ms: deployment -> ms, where a preference weighs it
-    draw               the number that spreads equals
     permits            ids of the permits that surely match
     excluded           deployment -> the words of all reasons against it
     routes             deployments, best first
+    prompt_tokens      the estimate, a fact and a need
+    output_tokens      what the caller asked for at most, or null
+    draw               the number that spreads equals
+
+All but the last three are shared with other decisions: they come in parts, a JSON object each, which `written_out` puts together.
+A ledger's segment holds each part once (audit.py), which makes its lines a tenth as long.
 """
 
 from bisect import bisect_left
-from collections.abc import Mapping
+from collections.abc import Hashable, Iterable
 from dataclasses import replace
 from operator import attrgetter
 from typing import Any, Final
@@ -26,7 +31,7 @@ from gateway.core.decide import Decision
 from gateway.core.exchange import Needs
 from gateway.core.facts import RequestFacts
 from gateway.core.fit import tokens_needed
-from gateway.core.live import Blocked
+from gateway.core.live import LiveState
 from gateway.core.masks import bits
 from gateway.core.memo import Memo
 from gateway.core.order import Route
@@ -50,88 +55,101 @@ class Shorthand:
         policy, access = view.snapshot.policy, view.snapshot.access
         named = {"policy": policy.hash, "access": access.hash, "instant": view.instant}
         self.view = view
-        self._head = orjson.dumps(named)[:-1]
+        self._head = orjson.dumps(named)
         self._everywhere = policy.vocabulary.countries
         self._tools = frozenset[str]().union(*(subject.tools for subject in view.subjects))
         self._weighs_latency = any("latency" in preference.rank for preference in policy.preferences)
         self._windows = sorted({subject.context or 0 for subject in view.subjects})
         limit = policy.limits.usd_per_request
         self._limit = None if limit is None else float(limit)
-        self._facts: Memo[tuple[frozenset[str], ...], bytes] = Memo()
+        self._facts: Memo[object, bytes] = Memo()
         self._needs: Memo[object, bytes] = Memo()
         self._routes: Memo[int, tuple[tuple[Route, ...], bytes]] = Memo()
-        self._excluded: Memo[object, tuple[object, bytes]] = Memo()
-        self._latencies: Memo[int, bytes] = Memo()
-        self._latencies_of: Mapping[str, int] | None = None
-        self._blocked: bytes = b"{}"
-        self._blocked_of: Mapping[str, Blocked] | None = None
+        self._reasons: Memo[object, tuple[object, bytes]] = Memo()
+        self._lives: Memo[int, bytes] = Memo()
+        self._live: LiveState | None = None
 
-    def decision(self, decision: Decision) -> bytes:
-        """`decision` as a JSON object."""
+    def key(self, decision: Decision) -> Hashable:
+        """Two decisions with the same key have the same parts, as long as both are there: it holds identities of what they hold."""
+        live, facts = decision.live, decision.facts
+        return (
+            id(decision.routes),
+            id(decision.eligibility),
+            id(live.blocked),
+            id(live.latency_ms) if self._weighs_latency else 0,
+            _sets(facts),
+            facts.inspected,
+            self._shared_needs(decision.needs),
+        )
+
+    def parts(self, decision: Decision) -> tuple[bytes, ...]:
+        """What `decision` shares with others: JSON objects, of one member or more."""
         if not decision.needs.tools <= self._tools:
             decision = self._in_known_words(decision)
-        return b'%b,"facts":%b,"needs":%b,"live":{"blocked":%b,"latency_ms":%b},"draw":%d,%b,"routes":%b}' % (
+        return (
             self._head,
             self._facts_of(decision.facts),
             self._needs_of(decision.needs),
-            self._blocked_in(decision),
-            self._latencies_in(decision) if self._weighs_latency else b"{}",
-            decision.draw,
-            self._excluded_by(decision),
+            self._live_in(decision),
+            self._reasons_of(decision),
             self._routes_of(decision),
         )
+
+    def decision(self, decision: Decision) -> bytes:
+        """`decision` as one JSON object."""
+        return written_out(self.parts(decision), own(decision))
 
     def _in_known_words(self, decision: Decision) -> Decision:
         """A caller may name a kind of tool that is nowhere, in any words: to the decision it is one like any other such kind."""
         known = (decision.needs.tools & self._tools) | {OTHER}
         return replace(decision, needs=replace(decision.needs, tools=known))
 
+    def _shared_needs(self, needs: Needs) -> tuple[Hashable, ...]:
+        """All of `needs` that reasons and records look at, but for the very numbers: which windows suffice, and the lengths only
+        where the limit of money could be hit."""
+        lengths = None if self._surely_cheap(needs) else (needs.prompt_tokens, needs.output_tokens)
+        window = bisect_left(self._windows, tokens_needed(needs))
+        return (needs.api, needs.abilities, needs.tools, needs.remote_content, window, lengths)
+
     def _facts_of(self, facts: RequestFacts) -> bytes:
-        key = _sets(facts)
+        sets = _sets(facts)
+        key = (sets, facts.inspected)
         found = self._facts.get(key)
         if found is None:
-            lists = {name: sorted(values) for name, values in zip(SETS, key, strict=True)}
+            said: dict[str, Any] = {name: sorted(values) for name, values in zip(SETS, sets, strict=True)}
             if facts.region == self._everywhere:
-                lists["region"] = ["*"]
-            found = self._facts.keep(key, orjson.dumps(lists)[:-1])
-        return b'%b,"prompt_tokens":%d,"inspected":"%b"}' % (found, facts.prompt_tokens, facts.inspected.encode())
+                said["region"] = ["*"]
+            found = self._facts.keep(key, orjson.dumps({"facts": {**said, "inspected": facts.inspected}}))
+        return found
 
     def _needs_of(self, needs: Needs) -> bytes:
         key = (needs.api, needs.abilities, needs.tools, needs.remote_content)
         found = self._needs.get(key)
         if found is None:
-            same: dict[str, Any] = {
+            said: dict[str, Any] = {
                 "api": needs.api,
                 "abilities": sorted(needs.abilities),
                 "tools": sorted(needs.tools),
                 "remote_content": needs.remote_content,
             }
-            found = self._needs.keep(key, orjson.dumps(same)[:-1])
-        output = b"null" if needs.output_tokens is None else b"%d" % needs.output_tokens
-        return b'%b,"prompt_tokens":%d,"output_tokens":%b}' % (found, needs.prompt_tokens, output)
+            found = self._needs.keep(key, orjson.dumps({"needs": said}))
+        return found
 
-    def _blocked_in(self, decision: Decision) -> bytes:
-        """What is blocked, of all deployments: each has it among its reasons."""
-        blocked = decision.live.blocked
-        if blocked is not self._blocked_of:
-            self._blocked_of = blocked
-            self._blocked = orjson.dumps(
-                {name: {"word": found.word, "detail": found.detail, "until": found.until} for name, found in blocked.items()}
-            )
-            self._excluded.clear()  # its keys say nothing of what is blocked
-        return self._blocked
-
-    def _latencies_in(self, decision: Decision) -> bytes:
-        """The latencies of what was ranked. Others have no part in it."""
-        latency_ms = decision.live.latency_ms
-        if latency_ms is not self._latencies_of:
-            self._latencies_of = latency_ms
-            self._latencies.clear()
-        found = self._latencies.get(decision.fitting)
+    def _live_in(self, decision: Decision) -> bytes:
+        """What is blocked, of all deployments (each has it among its reasons), and the latencies of what was ranked."""
+        live, before = decision.live, self._live
+        if live is not before:
+            self._live = live
+            self._lives.clear()
+            if before is None or before.blocked is not live.blocked:
+                self._reasons.clear()  # its keys say nothing of what is blocked
+        ranked = decision.fitting if self._weighs_latency else 0
+        found = self._lives.get(ranked)
         if found is None:
-            names = (self.view.deployments[index].id for index in bits(decision.fitting))
-            found = orjson.dumps({name: latency_ms[name] for name in names if name in latency_ms})
-            self._latencies.keep(decision.fitting, found)
+            blocked = {name: {"word": why.word, "detail": why.detail, "until": why.until} for name, why in live.blocked.items()}
+            names = (self.view.deployments[index].id for index in bits(ranked))
+            latency_ms = {name: live.latency_ms[name] for name in names if name in live.latency_ms}
+            found = self._lives.keep(ranked, orjson.dumps({"live": {"blocked": blocked, "latency_ms": latency_ms}}))
         return found
 
     def _routes_of(self, decision: Decision) -> bytes:
@@ -139,27 +157,41 @@ class Shorthand:
         routes = decision.routes
         found = self._routes.get(id(routes))
         if found is None:
-            found = self._routes.keep(id(routes), (routes, orjson.dumps([route.deployment.id for route in routes])))
+            named = orjson.dumps({"routes": [route.deployment.id for route in routes]})
+            found = self._routes.keep(id(routes), (routes, named))
         return found[1]
 
-    def _excluded_by(self, decision: Decision) -> bytes:
+    def _reasons_of(self, decision: Decision) -> bytes:
         """`permits` and `excluded`. Two decisions of one view with the same key have the same reasons, in words, for everything.
 
         The rules' part follows from the eligibility (held, so that its id stays its own), that of needs from what is needed and
         from which windows suffice, that of limits from the lengths wherever one could be hit, and what is blocked empties the memo.
         """
-        needs = decision.needs
-        lengths = None if self._surely_cheap(needs) else (needs.prompt_tokens, needs.output_tokens)
-        window = bisect_left(self._windows, tokens_needed(needs))
         eligibility = decision.eligibility
-        key = (id(eligibility), needs.api, needs.abilities, needs.tools, needs.remote_content, window, lengths)
-        found = self._excluded.get(key)
+        key = (id(eligibility), self._shared_needs(decision.needs))
+        found = self._reasons.get(key)
         if found is None:
-            permits, excluded = orjson.dumps(eligibility.permits), orjson.dumps(excluded_words(decision))
-            found = self._excluded.keep(key, (eligibility, b'"permits":%b,"excluded":%b' % (permits, excluded)))
+            reasons = orjson.dumps({"permits": eligibility.permits, "excluded": excluded_words(decision)})
+            found = self._reasons.keep(key, (eligibility, reasons))
         return found[1]
 
     def _surely_cheap(self, needs: Needs) -> bool:
         """Whether no deployment at all could pass the limit of money with a request of this size."""
         limit = self._limit
         return limit is None or usd(*self.view.dearest, needs.prompt_tokens, output_expected(needs)) <= limit
+
+
+def own(decision: Decision) -> bytes:
+    """The members of `decision` that are its own, and no other's: its numbers."""
+    needs = decision.needs
+    output = needs.output_tokens
+    return b'"prompt_tokens":%d,"output_tokens":%b,"draw":%d' % (
+        needs.prompt_tokens,
+        b"null" if output is None else b"%d" % output,
+        decision.draw,
+    )
+
+
+def written_out(parts: Iterable[bytes], own: bytes) -> bytes:
+    """A decision as one JSON object, of the `parts` that it shares with others and the members that are its `own`."""
+    return b"{%b,%b}" % (b",".join(part[1:-1] for part in parts), own)

@@ -41,7 +41,7 @@ class Inputs:
 
 
 def inputs(recorded: dict[str, Any], vocabulary: Vocabulary) -> Inputs:
-    """What a record (a line's `decision`) tells. Raises Unreadable."""
+    """What a record (a line's `decision`, written out) tells. Raises Unreadable."""
     try:
         blocked = {
             _text(name): Blocked(_text(said["word"]), _text(said["detail"]), said["until"])
@@ -50,8 +50,8 @@ def inputs(recorded: dict[str, Any], vocabulary: Vocabulary) -> Inputs:
         latency_ms = {_text(name): _whole(ms) for name, ms in recorded["live"]["latency_ms"].items()}
         return Inputs(
             instant=float(recorded["instant"]),
-            facts=facts_from(recorded["facts"], vocabulary),
-            needs=needs_from(recorded["needs"]),
+            facts=facts_from(recorded["facts"], recorded["prompt_tokens"], vocabulary),
+            needs=needs_from(recorded["needs"], recorded["prompt_tokens"], recorded["output_tokens"]),
             # what is remembered of ranks hangs on one and the same mapping, so nothing known is always the same one
             live=LiveState(blocked or ALL_WELL.blocked, latency_ms or ALL_WELL.latency_ms),
             draw=_whole(recorded["draw"]),
@@ -69,23 +69,22 @@ def again(recorded: dict[str, Any], snapshot: Snapshot) -> Decision:
     return found.decided(View(snapshot, found.instant))
 
 
-def facts_from(recorded: dict[str, Any], vocabulary: Vocabulary) -> RequestFacts:
+def facts_from(recorded: dict[str, Any], prompt_tokens: Any, vocabulary: Vocabulary) -> RequestFacts:
     """The facts that a record tells; `*` is every country that `vocabulary` knows."""
     sets = {name: _set(recorded[name]) for name in SETS}
     if sets["region"] == frozenset("*"):
         sets["region"] = vocabulary.countries
-    return RequestFacts(**sets, prompt_tokens=_whole(recorded["prompt_tokens"]), inspected=_text(recorded["inspected"]))
+    return RequestFacts(**sets, prompt_tokens=_whole(prompt_tokens), inspected=_text(recorded["inspected"]))
 
 
-def needs_from(recorded: dict[str, Any]) -> Needs:
+def needs_from(recorded: dict[str, Any], prompt_tokens: Any, output_tokens: Any) -> Needs:
     """The needs that a record tells."""
-    output = recorded["output_tokens"]
     return Needs(
         api=_text(recorded["api"]),
         abilities=_set(recorded["abilities"]),
         tools=_set(recorded["tools"]),
-        prompt_tokens=_whole(recorded["prompt_tokens"]),
-        output_tokens=None if output is None else _whole(output),
+        prompt_tokens=_whole(prompt_tokens),
+        output_tokens=None if output_tokens is None else _whole(output_tokens),
         remote_content=bool(recorded["remote_content"]),
     )
 
@@ -114,18 +113,16 @@ class Replay:
         self._vocabulary = snapshot.policy.vocabulary
         self._shorthands: Kept[Shorthand] = Kept(lambda instant: Shorthand(View(snapshot, instant)))
 
-    def same(self, recorded: dict[str, Any], line: bytes) -> bool:
-        """Whether `line` holds, byte for byte, the decision that comes of its inputs. Raises Unreadable."""
-        return self.made(recorded, line)[1]
+    def same(self, recorded: dict[str, Any], text: bytes) -> bool:
+        """Whether `text` is, byte for byte, the decision that comes of its inputs. Raises Unreadable."""
+        return self.made(recorded, text)[1]
 
-    def made(self, recorded: dict[str, Any], line: bytes) -> tuple[Decision, bool]:
-        """The decision that comes of the inputs of `line`, and whether that is what it holds. Raises Unreadable."""
+    def made(self, recorded: dict[str, Any], text: bytes) -> tuple[Decision, bool]:
+        """The decision that comes of the inputs `recorded`, and whether `text` is what it is written as. Raises Unreadable."""
         found = inputs(recorded, self._vocabulary)
         shorthand = self._shorthands.at(found.instant)
         decision = found.decided(shorthand.view)
-        text = b'"decision":' + shorthand.decision(decision)
-        # `text` ends where its object does, and no object begins with another one
-        return decision, text in line
+        return decision, shorthand.decision(decision) == text
 
 
 def missing(recorded: dict[str, Any], snapshot: Snapshot) -> dict[str, str]:

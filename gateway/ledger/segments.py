@@ -16,7 +16,7 @@ from typing import Final
 
 import orjson
 
-FORMAT: Final = 1  # of the lines; a reader that knows less should say so
+FORMAT: Final = 2  # of the lines; a reader that knows less should say so
 SEGMENT_BYTES_MAX: Final = 67_108_864  # an hour of a busy worker: small enough to ship and open, large enough not to count
 FIRST: Final = b"0" * 64  # `prev` of a chain's first line
 
@@ -53,11 +53,20 @@ class Chain:
 
     def append(self, body: bytes) -> None:
         """Write one line: `body` is a JSON object of at least one member. Raises OSError if it could not be kept whole."""
+        self.segment()
+        self.write(body)
+
+    def segment(self) -> int:
+        """The number of the segment that the next lines go to, which is begun if the one before is full. Raises OSError.
+
+        For lines that lean on each other: what is then written with `write` stands in this segment, or raises.
+        """
         if self._fd < 0 or self._bytes >= self._segment_bytes_max:
             self._open()
-        self._write(body)
+        return self._number
 
-    def _write(self, body: bytes) -> None:
+    def write(self, body: bytes) -> None:
+        """As `append`, into the segment that `segment` told of, however full that is by now."""
         line = b'{"prev":"%b",%b' % (self._prev, body[1:])
         whole = line + b"\n"
         written = 0
@@ -79,7 +88,11 @@ class Chain:
         self._fd = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         self._bytes = 0
         head = {"kind": "opened", "format": FORMAT, "chain": self.name, "segment": self._number, "at": self._now()}
-        self._write(orjson.dumps(head))
+        try:
+            self.write(orjson.dumps(head))
+        except OSError:
+            self._leave()  # nothing else may be a segment's first line
+            raise
 
     def _leave(self) -> None:
         if self._fd >= 0:

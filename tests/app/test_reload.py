@@ -257,7 +257,7 @@ def test_a_thousand_swaps_under_load_lose_no_request_and_mix_no_two_snapshots(tm
         assert isinstance(recorded, Recorded) and recorded.settled is not None
         snapshot, replay = by_hash[recorded.decision["policy"]]
         decided[snapshot.policy.hash] += 1
-        assert replay.same(recorded.decision, recorded.line)
+        assert replay.same(recorded.decision, recorded.text)
         (sent,) = recorded.settled["attempts"]
         assert sent["route"] == snapshot.policy.deployments[0].id and sent["outcome"] == "served"
     assert min(decided.values()) > 20, decided

@@ -5,7 +5,9 @@ import os
 import stat
 from collections.abc import Callable
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import orjson
@@ -22,9 +24,11 @@ from gateway.core.live import ALL_WELL, Blocked, LiveState
 from gateway.core.settlement import excluded_words
 from gateway.core.view import View
 from gateway.ledger.audit import Audit
+from gateway.ledger.bases import Bases
+from gateway.ledger.decisions import Damaged, Recorded, decisions, find
 from gateway.ledger.reading import Broken, Line, Tail, Torn, read
 from gateway.ledger.record import Shorthand
-from gateway.ledger.replay import again
+from gateway.ledger.replay import Replay, again
 from gateway.ledger.segments import Chain
 
 
@@ -101,32 +105,36 @@ LIVES = (
 )
 
 
-@given(
-    st.lists(
-        st.tuples(
-            st.sampled_from(LIVES),
-            st.sampled_from([frozenset(), frozenset({"function"}), frozenset({"a kind that is nowhere"})]),
-            st.sampled_from([0, 99_998, 99_999, 100_000, 400_000]),  # around the window of 100,000
-            st.sampled_from([None, 1, 20_000, 49_000, 51_000, 400_000]),  # around the limit of $0.50 at various prices
-            st.sampled_from([{"DE"}, {"CN"}, {"DE", "CN"}, {"DE", "FR", "CN", "US"}]),
-            st.sampled_from(["auto", "beta", "nothing"]),
-            st.sampled_from(["public", "personal"]),
-            st.integers(0, 7),
-        ),
-        min_size=1,
-        max_size=8,
-    )
+CASES = st.lists(
+    st.tuples(
+        st.sampled_from(LIVES),
+        st.sampled_from([frozenset(), frozenset({"function"}), frozenset({"a kind that is nowhere"})]),
+        st.sampled_from([0, 99_998, 99_999, 100_000, 400_000]),  # around the window of 100,000
+        st.sampled_from([None, 1, 20_000, 49_000, 51_000, 400_000]),  # around the limit of $0.50 at various prices
+        st.sampled_from([{"DE"}, {"CN"}, {"DE", "CN"}, {"DE", "FR", "CN", "US"}]),
+        st.sampled_from(["auto", "beta", "nothing"]),
+        st.sampled_from(["public", "personal"]),
+        st.integers(0, 7),
+    ),
+    min_size=1,
+    max_size=8,
 )
+
+
+def of(view: View, case: Any) -> Decision:
+    live, tools, prompt, output, region, asked, data_class, draw = case
+    needs = Needs("chat", tools=tools, prompt_tokens=prompt, output_tokens=output)
+    return decided(view, needs, live, draw, region=frozenset(region), asked=frozenset({asked}), data_class=frozenset({data_class}))
+
+
+@given(CASES)
 def test_a_recorded_decision_is_made_again_to_the_byte(cases: list[Any]) -> None:
     """And what is remembered between decisions never changes a record: one shorthand for all, and a fresh one for each, agree."""
     snapshot = world()
     view = View(snapshot, NOW)
     shorthand = Shorthand(view)
-    for live, tools, prompt, output, region, asked, data_class, draw in cases:
-        needs = Needs("chat", tools=tools, prompt_tokens=prompt, output_tokens=output)
-        decision = decided(
-            view, needs, live, draw, region=frozenset(region), asked=frozenset({asked}), data_class=frozenset({data_class})
-        )
+    for case in cases:
+        decision = of(view, case)
         text = shorthand.decision(decision)
         recorded = orjson.loads(text)
         replayed = again(recorded, snapshot)
@@ -134,8 +142,91 @@ def test_a_recorded_decision_is_made_again_to_the_byte(cases: list[Any]) -> None
         assert recorded["routes"] == [route.deployment.id for route in replayed.routes]
         assert excluded_words(replayed) == recorded["excluded"]
         assert Shorthand(replayed.view).decision(replayed) == text
-        if tools <= {"function"}:
+        if decision.needs.tools <= {"function"}:
             assert recorded["excluded"] == excluded_words(decision)
+
+
+@given(CASES, st.sampled_from([1, 3_000, 1_000_000]))
+def test_what_a_ledger_holds_is_made_again_to_the_byte(cases: list[Any], segment_bytes_max: int) -> None:
+    """Through lines that lean on others, a segment for each, for some or for all; each segment can be read by itself."""
+    snapshot = world()
+    view = View(snapshot, NOW)
+    with TemporaryDirectory() as name:
+        ledger, made = audit(Path(name), segment_bytes_max), [of(view, case) for case in cases]
+        for n, decision in enumerate(made):
+            if decision.routes:
+                begin(ledger, decision, name=f"rg-{n}")
+            ledger.settled(settlement(decision, *[SERVED] * bool(decision.routes), name=f"rg-{n}"))
+        ledger.close()
+        replay = Replay(snapshot)
+        found = list(decisions(Path(name)))
+        assert len(found) == len(made)
+        for recorded in found:
+            assert isinstance(recorded, Recorded) and recorded.settled is not None
+            assert recorded.text == Shorthand(view).decision(made[int(recorded.id.removeprefix("rg-"))])
+            assert replay.same(recorded.decision, recorded.text)
+            assert find(Path(name), recorded.id) == recorded
+        texts = {recorded.text for recorded in found if isinstance(recorded, Recorded)}
+        for path in Path(name).iterdir():
+            bases = Bases()
+            told = {bases.decision(line) for line in path.read_bytes().splitlines() if not bases.met(line)}
+            assert told - {None} <= texts
+
+
+def test_what_decisions_share_stands_once_in_a_segment(tmp_path: Path) -> None:
+    ledger, view = audit(tmp_path), View(world(), NOW)
+    for n in range(20):
+        begin(ledger, decided(view, Needs("chat", prompt_tokens=100 + n), draw=0), name=f"rg-{n}")
+    begin(ledger, decided(view, asked=frozenset({"beta"})), name="rg-last")
+    lines = ledger._chain.path.read_bytes().splitlines()
+    parts = [orjson.loads(line) for line in lines if b'"kind":"basis"' in line]
+    assert [part["name"] for part in parts] == list(range(1, len(parts) + 1))
+    assert [*parts[0]["is"], *parts[1]["is"]] == ["policy", "access", "instant", "facts"]
+    assert len(parts) <= 6 + 3  # other facts, other reasons, other routes
+    assert len({orjson.dumps(part["is"]) for part in parts}) == len(parts)
+    assert max(map(len, lines[-21:-4])) < 320
+
+
+def test_a_decision_that_leans_on_nothing_is_told(tmp_path: Path) -> None:
+    """Somebody who takes out a part and chains the rest anew is found by what is missing."""
+    path = filled(tmp_path)
+    lines, prev = path.read_bytes().splitlines(), b"0" * 64
+    del lines[2]
+    for at, line in enumerate(lines):
+        lines[at] = line[:9] + prev + line[73:]
+        prev = sha256(lines[at]).hexdigest().encode()
+    path.write_bytes(b"\n".join(lines) + b"\n")
+    last = list(read(tmp_path))[-1]
+    assert isinstance(last, Broken) and "leans on" in last.why
+    assert all(isinstance(one, Damaged) and "leans on" in one.why for one in decisions(tmp_path))
+    one = find(tmp_path, "rg-1")
+    assert isinstance(one, Damaged) and "leans on" in one.why
+
+
+def test_another_format_is_told_and_not_guessed_at(tmp_path: Path) -> None:
+    path = filled(tmp_path)
+    path.write_bytes(path.read_bytes().replace(b'"format":2', b'"format":1', 1))
+    (told,) = read(tmp_path)
+    assert isinstance(told, Broken) and told.why == "it has format 1, and this program reads format 2"
+    (first, *_) = decisions(tmp_path)
+    assert isinstance(first, Damaged) and first.why == told.why
+
+
+def test_a_part_that_could_not_be_kept_is_written_again(tmp_path: Path) -> None:
+    """A disk that is full for one line: nothing leans on what is not there."""
+    if not Path("/dev/full").exists():
+        pytest.skip("this system has no /dev/full")
+    ledger, view = audit(tmp_path), View(world(), NOW)
+    other = decided(view, asked=frozenset({"beta"}))
+    begin(ledger, decided(view), name="rg-1")
+    kept = os.dup(ledger._chain._fd)
+    os.dup2(os.open("/dev/full", os.O_WRONLY), ledger._chain._fd)
+    with pytest.raises(OSError):
+        begin(ledger, other, name="rg-2")
+    os.dup2(kept, ledger._chain._fd)
+    begin(ledger, other, name="rg-3")
+    first, second = records(tmp_path)
+    assert (first["decision"]["facts"]["asked"], second["decision"]["facts"]["asked"]) == (["auto"], ["beta"])
 
 
 def test_all_countries_are_a_star(tmp_path: Path) -> None:
@@ -172,7 +263,7 @@ def test_a_torn_last_line_is_told_and_costs_only_itself(tmp_path: Path) -> None:
     os.truncate(path, path.stat().st_size - 1)
     *whole, torn = read(tmp_path)
     assert [entry.record["id"] for entry in whole if isinstance(entry, Line)] == ["rg-0", "rg-1"]
-    assert isinstance(torn, Torn) and torn.number == 4
+    assert isinstance(torn, Torn) and torn.number == len(path.read_bytes().splitlines())
 
 
 def changed(lines: list[bytes]) -> None:

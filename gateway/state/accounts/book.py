@@ -1,0 +1,177 @@
+"""A budget or a plan's quota, among all workers: what each has settled, slice by slice, and what each may yet settle.
+
+A worker says its totals and never what is to be added, and the store keeps the larger of what it has and what it hears. So what is
+settled counts once, whatever is lost, repeated or late, and whoever knows a worker's totals can say them for it: itself, after the
+store has forgotten them, or its supervisor, from the ledger, after it has died. What it may yet settle is a hold, with an end.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from math import inf
+from typing import Any, Final
+
+from gateway.core.accounts import Book, Terms, WhenLost
+from gateway.core.windows import begins, leaves, oldest_of, slice_of, slice_s
+from gateway.state.accounts.leased import BEAT_S, LEASE_S, Keeper, Leased
+from gateway.state.accounts.lua import BOOK
+from gateway.state.store.port import Asked
+
+POST_S: Final = 0.2  # what was settled is told so often; the hold covers it until then, so nobody overshoots for not knowing
+HEAL_S: Final = 1.0  # a store that has come back is told by everybody what it must know, and not relied on before
+SOON_S: Final = 1.0  # when what others hold will be settled nobody knows
+LAST: Final = 2**53 - 1  # the number of a message after which none comes
+
+
+class LeasedBook(Leased):
+    """The port Account, of a Book."""
+
+    __slots__ = ("_begin", "_born", "_end", "_newest", "_number", "_oldest", "_said", "_slice", "_totals", "_unsaid")
+
+    def __init__(self, terms: Terms, keeper: Keeper) -> None:
+        super().__init__(terms, keeper)
+        self._number = 0  # of the last message
+        self._totals: dict[int, int] = {}  # slice -> what this worker has ever settled in it
+        self._unsaid: set[int] = set()  # slices whose total the store may not have
+        self._said: set[int] = set()  # those of the message that is not answered yet
+        self._slice = self._newest = -1  # the one that was settled in last; the newest that was ever seen
+        self._begin = self._end = 0.0  # of `_slice`
+        self._oldest = -1  # slice of the window in which anybody has settled anything
+        self._born: bytes | None = None  # when the store's book was made: another one has forgotten what this one knew
+
+    @property
+    def book(self) -> Book:
+        of = self._terms.of
+        assert isinstance(of, Book)
+        return of
+
+    def settle(self, held: int, used: int, now: float) -> None:
+        """What was taken as `held` has used `used`, and that is final."""
+        self._held -= held
+        self._free += held - used
+        if not self._begin <= now < self._end:
+            self._turn(now)
+        if used:
+            self._totals[self._slice] = self._totals.get(self._slice, 0) + used
+            self._unsaid.add(self._slice)
+        if self._free > self._high or self._free < self._low:
+            self._keeper.mark(self)
+        elif self._lost and self._terms.when_lost is WhenLost.REFUSE:
+            self._free = min(0, self._free)
+
+    def wait_s(self, amount: int, now: float) -> float:
+        """Seconds until something leaves the window."""
+        book = self.book
+        if amount > book.amount:
+            return inf
+        if self._free + self._there(now) >= amount:
+            return 0.0
+        if book.window != "rolling":
+            return max(0.0, begins(book, slice_of(book, now) + 1) - now)
+        oldest = min((number for number in (self._oldest, *self._totals) if number >= oldest_of(book, now)), default=None)
+        return SOON_S if oldest is None else max(SOON_S, leaves(book, oldest) - now)
+
+    def reset_s(self, now: float) -> float:
+        """Seconds until the window holds nothing of what it holds now."""
+        book = self.book
+        return 0.0 if self.left(now) >= book.amount else max(0.0, leaves(book, slice_of(book, now)) - now)
+
+    # --- what the keeper does with it ---------------------------------------------------------------------------------
+
+    def due(self, now: float) -> bool:
+        """It looks at the store even when nobody uses it, so that a share is one of what is really left."""
+        since_s = now - self._contact
+        return super().due(now) or (not self._lost and since_s >= (POST_S if self._unsaid else BEAT_S))
+
+    def returned(self, now: float) -> None:
+        """All is said again; and as others have to do so too, what the store grants is not relied on yet."""
+        self._unsaid.update(self._totals)
+        super().returned(now)
+        if self._heard > -inf:
+            self.lose(now, now + HEAL_S)
+
+    def _message(self, kept: int, need: int, least: int, ahead: int) -> Asked:
+        if not self._lost:
+            self._free = kept  # what was below 0 is in the totals that are said
+        self._number += 1
+        self._said, self._unsaid = self._unsaid, set()
+        totals = {number: self._totals[number] for number in self._said if number in self._totals}
+        keeper = self._keeper
+        return told(self._terms, keeper.incarnation, totals, self._number, self._held + kept, need, least, ahead, keeper.store_now)
+
+    def _learn(self, answer: Sequence[Any], now: float) -> None:
+        self._said = set()
+        self._oldest = int(answer[2])
+        known, self._born = self._born, answer[3]
+        if known is not None and known != self._born:
+            self._unsaid.update(self._totals)
+            self.lose(now, now + HEAL_S)
+            self._keeper.mark(self)
+
+    def _untouched(self, now: float) -> bool:
+        """Its totals are to be said again, should the store forget them."""
+        return (self._lost or not self._free) and max(self._totals, default=-1) < oldest_of(self.book, now)
+
+    def _unsent(self) -> None:
+        self._unsaid |= self._said
+        self._said = set()
+
+    # --- while the store is lost: a share of what was left ------------------------------------------------------------
+
+    def _there(self, now: float) -> float:
+        return 0 if self._lost and self._terms.when_lost is not WhenLost.ADMIT else self._rest
+
+    def _parted(self, now: float) -> None:
+        if self._terms.when_lost is WhenLost.SHARE:
+            self._free = max(0, self._free) + max(0, self._rest) // self._keeper.workers
+            self._turn(now)
+        else:
+            self._free = min(0, self._free)
+
+    def _share(self, amount: int, now: float) -> bool:
+        if not self._begin <= now < self._end:
+            self._turn(now)
+        return self._free >= amount
+
+    def _back(self) -> None:
+        self._free = 0
+
+    def _turn(self, now: float) -> None:
+        """Settle in the slice of `now` from here on, and forget slices that have left the window."""
+        book = self.book
+        self._slice = slice_of(book, now)
+        self._begin, self._end = begins(book, self._slice), begins(book, self._slice + 1)
+        if self._slice <= self._newest:
+            return
+        first, self._newest = self._newest < 0, self._slice
+        oldest = oldest_of(book, now)
+        gone = sum(self._totals.pop(number) for number in list(self._totals) if number < oldest)
+        if self._lost and not first and self._terms.when_lost is WhenLost.SHARE:
+            if book.window == "rolling":
+                self._free += gone
+            else:
+                self._free = book.amount // self._keeper.workers - self._held
+
+
+def told(
+    terms: Terms,
+    worker: str,
+    totals: Mapping[int, int],
+    number: int,
+    kept: int,
+    need: int = 0,
+    least: int = 0,
+    ahead: int = 0,
+    store_now: str = "",
+) -> Asked:
+    """The message that `worker`, who has settled these `totals` (slice → amount) and holds `kept` more, needs `need`."""
+    book = terms.of
+    assert isinstance(book, Book)
+    window = f"{book.per_s}s" if book.window == "rolling" else book.window  # another window is another book
+    keys = tuple(f"rg:{{{terms.id}}}:{window}:{what}" for what in ("book", "holds"))
+    slices: Iterable[int] = (value for pair in sorted(totals.items()) for value in pair)
+    said = (book.amount, book.window, book.per_s, slice_s(book), worker, number, kept, need, least, ahead, int(LEASE_S), store_now)
+    return Asked(BOOK, keys, (*said, *slices))
+
+
+def recovered(terms: Terms, worker: str, totals: Mapping[int, int], store_now: str = "") -> Asked:
+    """The message of a worker that has died, by whoever knows its ledger: its totals, and that it holds nothing any more."""
+    return told(terms, worker, totals, LAST, 0, store_now=store_now)

@@ -1,0 +1,122 @@
+"""A rate, among all workers. The bucket is in the store and refills there, by the store's clock; a worker leases blocks of it.
+
+Lost messages only take away: what is given back is no longer used here when it is said, and what is owed is said until the store
+has surely heard it. Time mends both.
+"""
+
+from math import inf
+
+from gateway.core.accounts import Bucket, Terms, WhenLost
+from gateway.state.accounts.leased import Keeper, Leased
+from gateway.state.accounts.lua import BUCKET
+from gateway.state.store.port import Asked
+
+
+class LeasedBucket(Leased):
+    """The port Account, of a Bucket. May be overdrawn, by requests that used more than was held: time pays it back."""
+
+    __slots__ = ("_at", "_key", "_owed")
+
+    def __init__(self, terms: Terms, keeper: Keeper) -> None:
+        super().__init__(terms, keeper)
+        self._key = f"rg:{{{terms.id}}}:bucket"
+        self._at = keeper.now()  # of the share, when it was last refilled
+        self._owed = 0  # as said in a message that is not answered yet
+
+    @property
+    def _of(self) -> Bucket:
+        of = self._terms.of
+        assert isinstance(of, Bucket)
+        return of
+
+    def settle(self, held: int, used: int, now: float) -> None:
+        """What was taken as `held` has used `used`; the difference is there again, or owed."""
+        self._held -= held
+        self._free += held - used
+        if self._free < self._low or self._free > self._high:
+            self._keeper.mark(self)
+        elif self._lost and self._terms.when_lost is WhenLost.REFUSE:
+            self._free = min(0, self._free)
+
+    def wait_s(self, amount: int, now: float) -> float:
+        """Seconds until `amount` will be there, if nobody else takes it."""
+        of = self._of
+        if amount > of.amount:
+            return inf
+        if self._lost:
+            self._refill(now)
+            return max(0.0, (min(amount, self._size) - self._free) / self._per_second)
+        return max(0.0, (amount - self._free - self._there(now)) * of.per_s / of.amount)
+
+    def reset_s(self, now: float) -> float:
+        """Seconds until it is full, if nobody takes from it."""
+        if self._lost:
+            self._refill(now)
+            return max(0.0, (self._size - self._free) / self._per_second)
+        of = self._of
+        return max(0.0, (of.amount - self._free - self._there(now)) * of.per_s / of.amount)
+
+    def left(self, now: float) -> int:
+        """What can be taken, as far as is known here."""
+        if self._lost:
+            self._refill(now)
+        return super().left(now)
+
+    def _there(self, now: float) -> float:
+        if self._lost:
+            return 0
+        of = self._of
+        return min(of.amount, self._rest + max(0.0, now - self._heard) * of.amount / of.per_s) if self._heard > -inf else self._rest
+
+    def _untouched(self, now: float) -> bool:
+        if self._lost:
+            self._refill(now)
+        return self._free >= self._size if self._lost else not self._free
+
+    def _message(self, kept: int, need: int, least: int, ahead: int) -> Asked:
+        give = owed = 0
+        if not self._lost:
+            give, owed, self._free = max(0, int(self._free) - kept), max(0, -int(self._free)), kept
+        self._owed = owed
+        of = self._of
+        return Asked(BUCKET, (self._key,), (of.amount, of.per_s, give, owed, need, least, ahead, self._keeper.store_now))
+
+    def _unsent(self) -> None:
+        self._free -= self._owed
+        self._owed = 0
+
+    # --- while the store is lost: a bucket of its own, as large as this worker's share ---------------------------------
+
+    @property
+    def _size(self) -> float:
+        return max(1.0, self._of.amount / self._keeper.workers)  # one at the least, or nobody could do anything
+
+    @property
+    def _per_second(self) -> float:
+        return self._of.amount / self._keeper.workers / self._of.per_s
+
+    def _parted(self, now: float) -> None:
+        self._at = now
+        if self._terms.when_lost is WhenLost.REFUSE:
+            self._free = min(0, self._free)
+        elif self._heard == -inf:
+            self._free = self._size
+        else:
+            self._free = min(self._free, self._size)
+
+    def _refill(self, now: float) -> None:
+        if now > self._at:
+            if self._terms.when_lost is not WhenLost.REFUSE:
+                self._free = min(self._size, self._free + (now - self._at) * self._per_second)
+            self._at = now
+
+    def _share(self, amount: int, now: float) -> bool:
+        """One that is larger than the share waits for all of it, and overdraws: it would never begin otherwise."""
+        self._refill(now)
+        return self._free >= min(amount, self._size)
+
+    def _back(self) -> None:
+        """What the share lacks is owed to the bucket, which has refilled meanwhile: but no more than was taken."""
+        lacking = self._size - self._free if self._terms.when_lost is WhenLost.SHARE else self._of.amount
+        self._free = -int(min(self._taken, max(0, lacking)))
+        self._taken = 0

@@ -1,0 +1,214 @@
+"""All accounts of one worker, and the flush: one message for each account that has something to say, all in one pipeline, one at a
+time, at most every FLUSH_S, or URGENT_S where a request waits.
+
+While the store is lost nothing is sent; each account goes by its terms until it has been asked again with success.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+from weakref import WeakValueDictionary
+
+from gateway.core.accounts import Terms
+from gateway.state.accounts.book import LeasedBook
+from gateway.state.accounts.kinds import account_of
+from gateway.state.accounts.leased import BEAT_S, LEASE_S, Leased
+from gateway.state.accounts.lua import CREW
+from gateway.state.store.port import Asked, Store, StoreLost
+
+FLUSH_S: Final = 0.02
+URGENT_S: Final = 0.001  # requests that arrive together near a limit share one message
+TICK_S: Final = 0.25  # how often all accounts are looked at for what is due
+RETRY_S: Final = 0.25  # after a flush that failed; more is for the store's own breaker to say
+PIPELINE_MAX: Final = 512  # messages: 1 to 2 ms of the store's time, so that WAIT_S is enough for whoever waits
+CLOSE_TIMES: Final = 3  # that what is left is tried to be said when the worker ends
+
+
+class LeasedAccounts:
+    """The port Accounts, on a shared store. Use inside a running loop. `close` it, or what is leased stays so for LEASE_S.
+
+    `incarnation` names this life of this worker, as no other life of any worker is named: its ledger chain's name, with something
+    of the machine. `workers` is how many there are on this one. `defect` is told of our own bugs.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        incarnation: str,
+        now: Callable[[], float],
+        loop: asyncio.AbstractEventLoop,
+        *,
+        workers: int = 1,
+        defect: Callable[[BaseException], None],
+        store_now: Callable[[], str] = lambda: "",
+    ) -> None:
+        self.incarnation = incarnation
+        self.now = now
+        self.workers = self._workers_least = max(1, workers)
+        self._store = store
+        self._loop = loop
+        self._defect = defect
+        self._store_now = store_now
+        self._known: WeakValueDictionary[str, Leased] = WeakValueDictionary()  # as long as anybody has it, an id is one object
+        self._alive: dict[str, Leased] = {}  # those that must be, though nobody else has them
+        self._marked: list[Leased] = []
+        self._urgent = False
+        self._flushing: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._flushed = -1.0  # loop time
+        self._beaten = -BEAT_S  # when the crew was last told of this one
+        self._tried = -RETRY_S  # when the last flush failed
+        self._closing = False
+        self._tick = loop.call_later(TICK_S, self._look)
+        store.on_back(self._back)
+
+    @property
+    def store_now(self) -> str:
+        return self._store_now()
+
+    def open(self, terms: Terms) -> Leased:
+        """The account of these terms."""
+        account, new = account_of(terms, self, self._known.get(terms.id))
+        if new:
+            self._known[terms.id] = account
+            if not self._store.up:
+                account.lose(self.now())
+            elif isinstance(account, LeasedBook):
+                self.mark(account)  # a budget should know what is left of it before anybody asks
+        return account
+
+    async def close(self) -> None:
+        """Say all that was used, give back all that is leased. What can't be said is in the ledger; what is leased will expire."""
+        self._closing = True
+        self._tick.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._flushing is not None:
+            await asyncio.wait((self._flushing,))
+        self._marked = list(self._known.values())
+        for account in self._marked:
+            account.part()
+            account.marked = True
+        for _ in range(CLOSE_TIMES):
+            while self._marked and self._store.up:
+                if not await self._said():
+                    break
+            if not self._marked:
+                break
+            await asyncio.sleep(RETRY_S / 5)
+        await self._beat(0)
+
+    # --- what accounts ask of it --------------------------------------------------------------------------------------
+
+    def mark(self, account: Leased) -> None:
+        """Have it say what it has to, with the next flush."""
+        if not account.marked:
+            account.marked = True
+            self._marked.append(account)
+            self._alive[account.terms.id] = account
+            self._schedule()
+
+    def urge(self, account: Leased) -> None:
+        """The same, now."""
+        self.mark(account)
+        if not self._urgent:
+            self._urgent = True
+            self._schedule()
+
+    # --- the flush ----------------------------------------------------------------------------------------------------
+
+    def _schedule(self) -> None:
+        if self._flushing is not None or self._closing:
+            return  # when it ends it looks again
+        if self._timer is not None:
+            if not self._urgent:
+                return
+            self._timer.cancel()
+        self._timer = self._loop.call_at(self._flushed + (URGENT_S if self._urgent else FLUSH_S), self._begin)
+
+    def _begin(self) -> None:
+        self._timer = None
+        self._flushing = self._loop.create_task(self._flush())
+
+    async def _flush(self) -> None:
+        try:
+            await self._said()
+        except Exception as error:  # noqa: BLE001 - a bug of ours must not end all accounting; the next flush is another
+            self._defect(error)
+        finally:
+            self._flushed = self._loop.time()
+            self._flushing = None
+            if self._marked:
+                self._schedule()
+
+    async def _said(self) -> bool:
+        """One pipeline; False if the store is lost."""
+        self._urgent = False
+        now = self.now()
+        beat = now - self._beaten >= BEAT_S and not self._closing
+        marked = self._marked[:PIPELINE_MAX]
+        del self._marked[:PIPELINE_MAX]
+        for account in marked:
+            account.marked = False
+        if not self._store.up:
+            self._lose(marked, now)
+            return False
+        asked = [account.prepare(now) for account in marked]
+        if beat:
+            asked.append(self._crew(int(LEASE_S)))
+        try:
+            answers = await self._store.run_all(asked)
+        except StoreLost:
+            self._lose(marked, self.now(), sent=True)
+            return False
+        now = self.now()
+        if beat and isinstance(count := answers[-1], int):
+            self._beaten, self.workers = now, max(self._workers_least, count)
+        for account, answer in zip(marked, answers, strict=False):
+            if isinstance(answer, BaseException):
+                account.miss(now)
+            else:
+                account.hear(answer, now)
+        return True
+
+    def _crew(self, lease_s: int) -> Asked:
+        return Asked(CREW, ("rg:{crew}",), (self.incarnation, lease_s, self.store_now))
+
+    async def _beat(self, lease_s: int) -> None:
+        try:
+            await self._store.run(self._crew(lease_s))
+        except StoreLost:
+            return
+
+    # --- the store goes, and comes back -------------------------------------------------------------------------------
+
+    def _lose(self, marked: list[Leased], now: float, *, sent: bool = False) -> None:
+        self._tried = now
+        for account in marked:
+            if sent:
+                account.miss(now)
+            if self._closing:
+                account.marked = True
+                self._marked.append(account)
+        for account in list(self._known.values()):
+            account.lose(now)
+
+    def _back(self) -> None:
+        now = self.now()
+        self._tried, self._beaten = -RETRY_S, -BEAT_S
+        for account in list(self._known.values()):
+            account.returned(now)
+
+    def _look(self) -> None:
+        """Look at all accounts for what is due, and forget those that nobody misses."""
+        self._tick = self._loop.call_later(TICK_S, self._look)
+        now, up = self.now(), self._store.up
+        for account in list(self._known.values()):
+            if not up:
+                account.lose(now)
+            elif now - self._tried >= RETRY_S and account.due(now):
+                self.mark(account)
+            elif not account.marked and account.forgettable(now):
+                self._alive.pop(account.terms.id, None)
+        if up and now - self._beaten >= BEAT_S:
+            self._schedule()

@@ -1,0 +1,72 @@
+"""So many at once, among all workers. The store knows how many each worker has leased, and until when: a worker that says nothing
+for LEASE_S is gone, and what it held is free again.
+
+Every message says how many it has, and adds nothing to what was said before: so it may be repeated, and lost.
+"""
+
+from math import inf
+from typing import Final
+
+from gateway.core.accounts import Terms, WhenLost
+from gateway.state.accounts.leased import LEASE_S, Keeper, Leased
+from gateway.state.accounts.lua import SLOTS
+from gateway.state.store.port import Asked
+
+BUSY_RETRY_S: Final = 1.0  # when one of the requests under way will have ended nobody knows
+
+
+class LeasedSlots(Leased):
+    """The port Account, of Slots."""
+
+    __slots__ = ("_key", "_number")
+
+    def __init__(self, terms: Terms, keeper: Keeper) -> None:
+        super().__init__(terms, keeper)
+        self._key = f"rg:{{{terms.id}}}:slots"
+        self._number = 0  # of the last message
+
+    def settle(self, held: int, used: int, now: float) -> None:
+        """What was taken as `held` has ended."""
+        self._held -= held
+        if self._lost:
+            self._parted(now)
+            return
+        self._free += held
+        if self._free > self._high:
+            self._keeper.mark(self)
+
+    def wait_s(self, amount: int, now: float) -> float:
+        """Seconds after which to look again."""
+        if amount > self._terms.of.amount:
+            return inf
+        return 0.0 if self._free + self._there(now) >= amount else BUSY_RETRY_S
+
+    def reset_s(self, now: float) -> float:
+        """Seconds after which to look again; 0: all are there."""
+        return 0.0 if self.left(now) >= self._terms.of.amount else BUSY_RETRY_S
+
+    def _message(self, kept: int, need: int, least: int, ahead: int) -> Asked:
+        if not self._lost:
+            self._free = kept
+        self._number += 1
+        keeper, amount = self._keeper, self._terms.of.amount
+        said = (amount, keeper.incarnation, self._number, self._held + kept, need, least, ahead, int(LEASE_S), keeper.store_now)
+        return Asked(SLOTS, (self._key,), said)
+
+    def _untouched(self, now: float) -> bool:
+        return self._lost or not self._free
+
+    # --- while the store is lost --------------------------------------------------------------------------------------
+
+    def _there(self, now: float) -> float:
+        return 0 if self._lost else self._rest
+
+    def _parted(self, now: float) -> None:
+        share = max(1, self._terms.of.amount // self._keeper.workers)
+        self._free = share - self._held if self._terms.when_lost is WhenLost.SHARE else 0
+
+    def _resized(self, more: int) -> None:
+        self._parted(0)
+
+    def _back(self) -> None:
+        self._free = 0

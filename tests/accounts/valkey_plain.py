@@ -1,4 +1,4 @@
-"""A real server from the wheel, and the plainest client of it that is a Store: it can be told to lose what is asked, or its answer."""
+"""A real server from the wheel, and the plainest client of it that is a Store and can lose what is asked, or its answer."""
 
 import asyncio
 import importlib.util

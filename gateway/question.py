@@ -22,6 +22,7 @@ from gateway.core.view import View
 from gateway.wire import chat
 from gateway.wire.declared import Declared, declared
 from gateway.wire.desk import Desk
+from gateway.wire.heads import Head
 from gateway.wire.text import Estimator
 
 NEEDED: Final = frozenset({"abilities", "tools", "prompt_tokens", "output_tokens"})
@@ -68,7 +69,7 @@ def _whole(desk: Desk, question: Mapping[str, Any], now: float) -> Decision:
     raw = orjson.dumps(body)
     parsed = chat.parse(raw, desk.view.snapshot.policy.bounds)
     lines = [(str(name).lower(), str(value)) for name, value in headers.items() if str(name).lower().startswith("x-gateway-")]
-    request, _ = desk.request(parsed, len(raw), _key(desk.view.snapshot, question), lines, "question", "", now)
+    request, _ = desk.request(parsed, len(raw), _key(desk.view.snapshot, question), Head("POST", "", lines), "question", "", now)
     return decide(desk.view, request.facts, request.needs, ALL_WELL, 0)
 
 

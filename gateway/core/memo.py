@@ -1,6 +1,6 @@
 """What is remembered to save work. It never changes an answer, and it is bounded."""
 
-from typing import Final, TypeVar
+from typing import ClassVar, Final, TypeVar
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -12,10 +12,11 @@ class Memo(dict[K, V]):
     """A dict that starts afresh when it is full: cheaper on each hit than any order of age, and as good where misses are rare."""
 
     __slots__ = ()
+    entries_max: ClassVar[int] = MEMO_MAX
 
     def keep(self, key: K, value: V) -> V:
         """Remember `value`, and return it."""
-        if len(self) >= MEMO_MAX:
+        if len(self) >= self.entries_max:
             self.clear()
         self[key] = value
         return value

@@ -3,7 +3,7 @@
 What follows from (view, key, what was declared) is the same for every request that shares them, and is remembered.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Final
 
 from gateway.core.exchange import Needs, Request
@@ -13,6 +13,7 @@ from gateway.core.policy import Key, resolve
 from gateway.core.view import View
 from gateway.wire import chat
 from gateway.wire.declared import PREFIX, Declared, declared, settled
+from gateway.wire.heads import Head
 from gateway.wire.text import Estimator, Script, languages_of
 
 CHAT: Final = frozenset({"chat"})
@@ -37,17 +38,17 @@ class Desk:
         body: dict[str, Any],
         body_bytes: int,
         key: Key,
-        headers: Sequence[tuple[str, str]],
+        head: Head,
         identifier: str,
         client_id: str,
         began: float,
     ) -> tuple[Request, Script]:
         """The Request that `body` (parsed and unchecked) makes. Raises Problem (400, 403, 404).
 
-        `headers` are (lower-case name, value); `began` in UTC seconds. The script is for the estimator's lesson afterwards.
+        `began` in UTC seconds. The script is for the estimator's lesson afterwards.
         """
         chat.check(body)
-        said = self._said(headers, body.pop("gateway", None))
+        said = self._said(head, body.pop("gateway", None))
         reading = chat.Reading(body)
         needs = reading.needs(body, self._estimator.tokens(reading.script, reading.chars))
         facts = self.facts(key, said, self.asked(body["model"], key), needs, reading.script, stream=bool(body.get("stream")))
@@ -67,17 +68,19 @@ class Desk:
         )
         return request, reading.script
 
-    def _said(self, headers: Sequence[tuple[str, str]], body: object) -> Declared:
+    def _said(self, head: Head, body: object) -> Declared:
         """What is declared. Callers send the same few headers again and again, and reading them takes 5 µs."""
         if body is not None:
-            return declared(headers, body)
-        ours = tuple([pair for pair in headers if pair[0].startswith(PREFIX)])
-        said = self._declared.get(ours)
-        if said is None:
-            said = declared(ours, None)
-            if sum(len(value) for _, value in ours) <= REMEMBERED_CHARS_MAX:
-                self._declared.keep(ours, said)
-        return said
+            return declared(head.headers, body)
+        if head.said is None:
+            ours = tuple([pair for pair in head.headers if pair[0].startswith(PREFIX)])
+            said = self._declared.get(ours)
+            if said is None:
+                said = declared(ours, None)
+                if sum(len(value) for _, value in ours) <= REMEMBERED_CHARS_MAX:
+                    self._declared.keep(ours, said)
+            head.said = said
+        return head.said
 
     def facts(
         self, key: Key, said: Declared, asked: frozenset[str], needs: Needs, script: Script | None, *, stream: bool

@@ -6,6 +6,7 @@ nothing of whether its id exists.
 
 import hashlib
 import hmac
+from dataclasses import dataclass
 
 from gateway.core.answer import Problem
 from gateway.core.policy import Access, Key
@@ -14,17 +15,30 @@ NOBODY = hashlib.sha256(b"no key has this text").digest()
 KEY_CHARS_MAX = 256  # `rg_live_`, an id and 64 hex digits are below 150
 
 
-def identify(access: Access, authorization: str | None, now: float, *, demo: bool) -> Key:
-    """The key that the `authorization` header shows, good at `now` (UTC seconds). Raises Problem (401)."""
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """The key that a caller shows: the id in its text, and the sha256 by which it is known. Not the text."""
+
+    id: str
+    digest: bytes
+
+
+def shown(authorization: str | None) -> Shown:
+    """What the `authorization` header shows. Raises Problem (401)."""
     if authorization is None:
         raise _unauthorized("no key was sent; send `authorization: Bearer rg_live_…`")
     scheme, _, text = authorization.partition(" ")
     text = text.strip()
     if scheme.lower() != "bearer" or not text:
         raise _unauthorized("the authorization header is not `Bearer` and a key")
-    key = access.keys.get(_id_in(text)) if len(text) <= KEY_CHARS_MAX else None
-    shown = hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
-    if not hmac.compare_digest(shown, key.digest if key is not None else NOBODY) or key is None:
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
+    return Shown(_id_in(text) if len(text) <= KEY_CHARS_MAX else "", digest)
+
+
+def identify(access: Access, found: Shown, now: float, *, demo: bool) -> Key:
+    """The key that was shown, good at `now` (UTC seconds). Raises Problem (401)."""
+    key = access.keys.get(found.id)
+    if not hmac.compare_digest(found.digest, key.digest if key is not None else NOBODY) or key is None:
         raise _unauthorized("this key is not known here")
     if key.demo and not demo:
         raise _unauthorized("demo keys work in `gateway demo` only; make one with `gateway keys new`")

@@ -17,27 +17,17 @@ from gateway.pipeline import World, exchange
 from gateway.ports import Client
 from gateway.wire import chat
 from gateway.wire.desk import Desk, described
+from gateway.wire.heads import CLIENT_ID_CHARS_MAX, Head, Heads
 from gateway.wire.identity import identify
 from gateway.wire.text import Estimator
-
-CLIENT_ID_CHARS_MAX = 128  # of an x-request-id; it is echoed, so it must not be a way to fill logs
 
 
 @dataclass(slots=True)
 class Incoming:
-    """One HTTP request, whole. Header names are lower-case; values are decoded as Latin-1, as HTTP/1.1 has them."""
+    """One HTTP request, whole."""
 
-    method: str
-    path: str
-    headers: list[tuple[str, str]]
+    head: Head
     body: bytes
-
-    def header(self, name: str) -> str | None:
-        """The value of `name`, or None. Raises Problem (400) if it was sent twice."""
-        values = [value for found, value in self.headers if found == name]
-        if len(values) > 1:
-            raise Problem(400, "duplicate_header", f"the header `{name}` was sent {len(values)} times", name)
-        return values[0] if values else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +45,7 @@ class Plane:
         self.world = world
         self.demo = demo
         self.in_flight = 0
+        self.heads = Heads()
         self._timeline = Timeline(snapshot)
         self._estimator = Estimator()
         self._desk: Desk | None = None
@@ -88,15 +79,16 @@ class Plane:
         try:
             return await self._handle(incoming, client)
         except Problem as problem:
-            return Answer(problem.status, problem=problem, headers=identified(incoming))
+            return Answer(problem.status, problem=problem, headers=identified(incoming.head))
         except Exception as error:  # noqa: BLE001 - our bug must not hang the client
             self.world.defect(error)
-            return Answer(500, problem=DEFECT, headers=identified(incoming))
+            return Answer(500, problem=DEFECT, headers=identified(incoming.head))
 
     async def _handle(self, incoming: Incoming, client: Client) -> Answer:
-        if not incoming.path.startswith("/"):
-            incoming.path = _origin_form(incoming.path)
-        path = incoming.path.partition("?")[0]
+        head = incoming.head
+        if not head.path.startswith("/"):
+            head.path = _origin_form(head.path)
+        path = head.path.partition("?")[0]
         handler = _EXACT.get(path)
         if handler is None and path.startswith(_MODEL):
             handler = ("GET", Plane._model)
@@ -104,20 +96,23 @@ class Plane:
             known = ", ".join(f"{method} {name}" for name, (method, _) in _EXACT.items())
             raise Problem(404, "unknown_path", f"nothing is served at this path; served are {known}", should_retry=False)
         method, serve = handler
-        if incoming.method != method and (incoming.method, method) != ("HEAD", "GET"):
+        if head.method != method and (head.method, method) != ("HEAD", "GET"):
             problem = Problem(405, "method_not_allowed", f"this path takes {method}", should_retry=False)
-            return Answer(405, problem=problem, headers={**identified(incoming), "allow": method})
+            return Answer(405, problem=problem, headers={**identified(incoming.head), "allow": method})
         now = self.world.clock.now()
         desk = self.desk(now)
-        key = identify(desk.view.snapshot.access, incoming.header("authorization"), now, demo=self.demo)
+        key = identify(desk.view.snapshot.access, head.shown(), now, demo=self.demo)
         return await serve(self, desk, key, incoming, client, now)
 
     async def _chat(self, desk: Desk, key: Key, incoming: Incoming, client: Client, now: float) -> Answer:
         if self.in_flight >= self.world.bounds.exchanges_max:
             raise Problem(503, "overloaded", "this worker has as many requests under way as it may", retry_after_s=1.0)
-        client_id = (incoming.header("x-request-id") or "")[:CLIENT_ID_CHARS_MAX]
+        head = incoming.head
+        client_id = head.client_id()
+        if head.digest:
+            self.heads.remember(head)
         body = chat.parse(incoming.body, self.world.bounds)
-        request, script = desk.request(body, len(incoming.body), key, incoming.headers, new_id(), client_id, now)
+        request, script = desk.request(body, len(incoming.body), key, head, new_id(), client_id, now)
         self.in_flight += 1
         try:
             answer = await exchange(self.world, desk.view, request, client)
@@ -132,7 +127,7 @@ class Plane:
         return _json(incoming, {"object": "list", "data": data})
 
     async def _model(self, desk: Desk, key: Key, incoming: Incoming, _client: Client, _now: float) -> Answer:
-        name = unquote(incoming.path.partition("?")[0].removeprefix(_MODEL))
+        name = unquote(incoming.head.path.partition("?")[0].removeprefix(_MODEL))
         if not desk.serves(key, name):
             raise chat.unknown_model(name, desk.names(key))
         return _json(incoming, described(desk.view, name))
@@ -162,11 +157,11 @@ new_id: Callable[[], str] = _ids().__next__
 """An id that nobody else can have minted: 128 random bits."""
 
 
-def identified(incoming: Incoming) -> dict[str, str]:
+def identified(head: Head) -> dict[str, str]:
     """The headers of an answer that needed no decision: the client's own id if it sent just one, else one of ours."""
-    ids = [value for name, value in incoming.headers if name == "x-request-id"]
+    ids = [value for name, value in head.headers if name == "x-request-id"]
     return {"x-request-id": ids[0][:CLIENT_ID_CHARS_MAX] if len(ids) == 1 and ids[0] else new_id()}
 
 
 def _json(incoming: Incoming, value: object) -> Answer:
-    return Answer(200, orjson.dumps(value), headers=identified(incoming))
+    return Answer(200, orjson.dumps(value), headers=identified(incoming.head))

@@ -22,6 +22,7 @@ from uvicorn.server import ServerState
 from gateway.core.answer import DEFECT, Answer, Problem, stopping
 from gateway.ports import Callback, Flow
 from gateway.wire import errors
+from gateway.wire.heads import DIGITS_MAX, Head, Mark, names_a_length
 from gateway.wire.plane import Incoming, Plane
 
 PIPELINED_MAX: Final = 8  # requests waiting behind the one under way; no SDK pipelines at all
@@ -78,9 +79,14 @@ class DataPlane(asyncio.Protocol):
         self._body: list[bytes] = []
         self._body_bytes = 0
         self._expects = False
-        # the exchange under way, and requests that came early: (request, keep alive, chunked)
+        self._asks_first = False  # its head has an `expect`, which must be heard each time
+        self._length = -1  # as the parser's head says it
+        self._digest = b""  # of that head, if it can be recognised the next time
+        self._recognised: Head | None = None  # read without the parser
+        self._lacking_bytes = 0  # of its body
+        # the exchange under way, and requests that came early
         self._task: asyncio.Task[None] | None = None
-        self._waiting: deque[tuple[Incoming, bool, bool]] = deque()
+        self._waiting: deque[Incoming] = deque()
         self._chunked = True
         self._bodiless = False
         self._stream = Stream.NONE
@@ -157,17 +163,63 @@ class DataPlane(asyncio.Protocol):
             if self._barren_bytes > LINGER_BYTES_MAX:
                 self.transport.abort()
             return
-        self._feed(data)
+        while data and self._reading is not Reading.DEAF:
+            data = self._read(data)
         if self._barren_bytes > self.bounds.header_bytes_max:
             self._refuse(self._too_long())
         if self._reading is not before and self._task is None:
             self._set_deadline()
 
+    def _read(self, data: bytes) -> bytes:
+        """Take in what `data` begins with; returns the rest. Between requests, a head may be recognised: see `wire.heads`."""
+        if self._recognised is not None:
+            return self._read_body(self._recognised, data)
+        if self._reading is Reading.IDLE and self.keep_alive and (seen := self.plane.heads.mark(data)) is not None:
+            digest, size, length, _ = seen
+            head = self.plane.heads.get(digest)
+            if head is None:
+                return self._learn(seen, data)
+            if length <= self.bounds.body_bytes_max and head.size_max <= self.bounds.header_bytes_max:
+                self._reading, self._barren_bytes = Reading.BODY, 0
+                self._body, self._body_bytes, self._expects = [], 0, False
+                self._recognised, self._lacking_bytes = head, length
+                return self._read_body(head, data[size:])
+        self._feed(data)
+        return b""
+
+    def _read_body(self, head: Head, data: bytes) -> bytes:
+        """Take in the body of a request that the parser has not seen; returns what comes behind it."""
+        lacking = self._lacking_bytes
+        piece = data[:lacking]
+        self.on_body(piece)
+        self._lacking_bytes = lacking - len(piece)
+        if self._lacking_bytes == 0:
+            self._recognised = None
+            try:
+                self._complete(head)
+            except Problem as problem:
+                self._refuse(problem)
+        return data[lacking:]
+
+    def _learn(self, seen: Mark, data: bytes) -> bytes:
+        """Feed the parser the head that `data` seems to begin with; returns the rest.
+
+        If it took just this for the whole of one head, and a body must follow, the head may be recognised the next time.
+        """
+        digest, size, length, at = seen
+        self._asks_first, self._length = False, -1
+        self._feed(data[:size])
+        whole = self._reading is Reading.BODY and not self._body
+        if whole and not self._asks_first and self._length == length and names_a_length(data, at):
+            self._digest = digest
+        return data[size:]
+
     def _feed(self, data: bytes) -> None:
+        behind_upgrade: bytes | None = None
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
-            self._ignore_upgrade(data[upgrade.args[0] :])
+            behind_upgrade = data[upgrade.args[0] :]
         except httptools.HttpParserCallbackError as error:  # raised by one of the callbacks below
             if isinstance(error.__context__, Problem):
                 self._refuse(error.__context__)
@@ -176,6 +228,8 @@ class DataPlane(asyncio.Protocol):
                 self._refuse(DEFECT)
         except httptools.HttpParserError:
             self._refuse(self._invalid())
+        if behind_upgrade is not None:  # not while the exception is handled: the next one's context would be this one
+            self._ignore_upgrade(behind_upgrade)
 
     def _ignore_upgrade(self, rest: bytes) -> None:
         """Read on as if there had been no `upgrade` header, where the parser stops: Java's own client offers h2c all the time."""
@@ -191,6 +245,7 @@ class DataPlane(asyncio.Protocol):
         self._reading = Reading.HEAD
         self._url, self._headers, self._hosts, self._head_bytes = b"", [], 0, 0
         self._body, self._body_bytes, self._expects = [], 0, False
+        self._digest = b""
 
     def on_url(self, url: bytes) -> None:
         self._url += url
@@ -212,14 +267,16 @@ class DataPlane(asyncio.Protocol):
         if name == b"host":
             self._hosts += 1
         # lengths are judged by the parser: one, in digits, and none beside a transfer coding
-        if name == b"content-length" and int(value) > self.bounds.body_bytes_max:
-            raise self._too_large()
+        if name == b"content-length":
+            self._length = int(value)
+            if self._length > self.bounds.body_bytes_max:
+                raise self._too_large()
         if name == b"transfer-encoding" and value != b"chunked":
             raise self._invalid()
         if name == b"content-encoding" and value != b"identity":
             raise Problem(415, "encoding_not_supported", "send the body without a content-encoding")
         if name == b"expect":
-            self._expects = value == b"100-continue"
+            self._asks_first, self._expects = True, value == b"100-continue"
 
     def on_headers_complete(self) -> None:
         if self._head_bytes > self.bounds.header_bytes_max:
@@ -248,19 +305,32 @@ class DataPlane(asyncio.Protocol):
     def on_message_complete(self) -> None:
         if self.parser.should_upgrade():
             return  # once more, without the upgrade
-        self._reading = Reading.IDLE
-        body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
-        incoming = Incoming(self.parser.get_method().decode("latin-1"), self._url.decode("latin-1"), self._headers, body)
-        self._body, self._barren_bytes = [], 0
         chunked = self.parser.get_http_version() == "1.1"
         keep_alive = chunked and self.parser.should_keep_alive()  # HTTP/1.0 would have to be told that it is kept alive
+        head = Head(
+            self.parser.get_method().decode("latin-1"),
+            self._url.decode("latin-1"),
+            self._headers,
+            keep_alive=keep_alive,
+            chunked=chunked,
+            digest=self._digest if keep_alive else b"",  # behind the others, the parser takes nothing more
+            size_max=self._head_bytes + DIGITS_MAX,
+        )
+        self._headers = []
+        self._complete(head)
+
+    def _complete(self, head: Head) -> None:
+        """A request is whole. Raises Problem where too many are."""
+        self._reading = Reading.IDLE
+        incoming = Incoming(head, self._body[0] if len(self._body) == 1 else b"".join(self._body))
+        self._body, self._barren_bytes = [], 0
         if self._task is None:
-            self._start(incoming, keep_alive, chunked)
+            self._start(incoming)
             return
-        early_bytes = sum(len(early.body) for early, _, _ in self._waiting) + len(body)
+        early_bytes = sum(len(early.body) for early in self._waiting) + len(incoming.body)
         if len(self._waiting) >= PIPELINED_MAX or early_bytes > self.bounds.body_bytes_max:
             raise Problem(429, "too_many_requests", "too much was sent without waiting for answers")  # never told: see `_refuse`
-        self._waiting.append((incoming, keep_alive, chunked))
+        self._waiting.append(incoming)
 
     def _invalid(self) -> Problem:
         return Problem(400, "invalid_http", "this is not a valid HTTP request")
@@ -273,9 +343,10 @@ class DataPlane(asyncio.Protocol):
 
     # --- exchanges ----------------------------------------------------------------------------------------------------
 
-    def _start(self, incoming: Incoming, keep_alive: bool, chunked: bool) -> None:
-        self.keep_alive = self.keep_alive and keep_alive
-        self._chunked, self._bodiless = chunked, incoming.method == "HEAD"
+    def _start(self, incoming: Incoming) -> None:
+        head = incoming.head
+        self.keep_alive = self.keep_alive and head.keep_alive
+        self._chunked, self._bodiless = head.chunked, head.method == "HEAD"
         self._task = task = self.loop.create_task(self._exchange(incoming))
         self.state.tasks.add(task)
         task.add_done_callback(self._ended)
@@ -323,7 +394,7 @@ class DataPlane(asyncio.Protocol):
             else:
                 self._linger()
         elif self._waiting:
-            self._start(*self._waiting.popleft())
+            self._start(self._waiting.popleft())
         else:
             self._set_deadline()
             self._invite()

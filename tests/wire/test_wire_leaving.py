@@ -106,13 +106,13 @@ class Half(Plane):
     """Answers as only a plane with a bug would: the path says which."""
 
     async def handle(self, incoming: Incoming, client: Client) -> Answer:
-        if incoming.path == "/raises":
+        if incoming.head.path == "/raises":
             raise RuntimeError("a bug")
-        if incoming.path == "/nothing":
+        if incoming.head.path == "/nothing":
             return Answer(0)
         client.begin_stream({})
         client.write(EVENT)
-        return Answer(200, streamed=incoming.path == "/no-end")
+        return Answer(200, streamed=incoming.head.path == "/no-end")
 
 
 @pytest.mark.parametrize("path", ["/raises", "/nothing", "/no-end", "/another-answer"])

@@ -1,0 +1,308 @@
+"""A head that is recognised means what the parser would have said of it: two planes hear the same bytes, and one of them forgets.
+
+What each understood, what it answered and how it left the connection must be equal, whatever the pieces; and a mistake in what is
+remembered, planted in a copy of the text, is noticed.
+"""
+
+import asyncio
+import sys
+import types
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from random import Random
+from typing import Any, cast
+
+import pytest
+from fake_ports import FakeClock, FakeLedger, FakeLive, FakeMeter, FakeUpstream
+from served import post, run, serving
+from small_world import key_text, snapshot
+from uvicorn.config import Config
+from uvicorn.server import ServerState
+
+from gateway.core.answer import Answer, Problem
+from gateway.core.bounds import Bounds
+from gateway.pipeline import World
+from gateway.ports import Client
+from gateway.wire import heads, protocol
+from gateway.wire.heads import Head, Heads
+from gateway.wire.plane import Incoming, Plane
+from gateway.wire.protocol import DataPlane
+
+BOUNDS = Bounds(body_bytes_max=1_000, header_bytes_max=1_000)
+NARROW = Bounds(body_bytes_max=50, header_bytes_max=250)  # after a reload
+CONVERSATIONS = 500
+RECOGNISED_MIN = 150  # of the heads in them: else the two planes do the same, and agree for that
+
+
+class Forgetful(Heads):
+    """Recognises nothing."""
+
+    __slots__ = ()
+
+    def remember(self, head: Head) -> None:
+        head.digest = b""
+
+
+class Telling(Plane):
+    """Tells what it understood of each request, and answers with how many there were."""
+
+    def __init__(self, heads: Heads) -> None:
+        world = World(FakeClock(), FakeUpstream(), FakeLedger(), FakeLive(), FakeMeter(), BOUNDS, lambda: 0, self.bug)
+        super().__init__(world, snapshot(bounds=BOUNDS), demo=False)
+        self.heads = heads
+        self.understood: list[object] = []
+        self.recognised = 0
+
+    def bug(self, error: BaseException) -> None:
+        raise error
+
+    async def handle(self, incoming: Incoming, client: Client) -> Answer:
+        head = incoming.head
+        declared = [pair for pair in head.headers if pair[0].startswith("x-")]
+        told = [head.method, head.path, declared, *map(outcome, (head.shown, head.client_id)), head.chunked, incoming.body]
+        self.understood.append([str(found) if isinstance(found, Problem) else found for found in told])
+        self.recognised += not head.digest and head in self.heads.values()
+        if head.digest and not any(isinstance(found, Problem) for found in told):
+            self.heads.remember(head)
+        return Answer(200, body=b"%d" % len(self.understood))
+
+
+def outcome(ask: Callable[[], object]) -> object:
+    try:
+        return ask()
+    except Problem as problem:
+        return problem
+
+
+class Wire(asyncio.Transport):
+    """A transport that keeps what is written to it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written: list[object] = []
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.written.append(bytes(data))
+
+    def write_eof(self) -> None:
+        self.written.append("eof")
+
+    def can_write_eof(self) -> bool:
+        return True
+
+    def is_closing(self) -> bool:
+        return False
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def close(self) -> None:
+        self.written.append("closed")
+
+    def abort(self) -> None:
+        self.written.append("aborted")
+
+
+# --- what is said --------------------------------------------------------------------------------------------------------
+
+LINES = [
+    ["content-type: application/json"],
+    ["x-gateway-region: DE"],
+    ["X-Gateway-Region: FR"],
+    ["x-gateway-data-class: public"],
+    ["x-request-id: mine"],
+    ["x-request-id: " + "m" * 140],
+    ["x-strength: 7"],
+    ["X-Content-Length: 3"],
+    ["connection: keep-alive"],
+    ["x-long: " + "y" * 500],
+]
+ODD_LINES = [
+    *[["connection: close"]] * 3,
+    ["expect: 100-continue"],
+    ["expect: nothing"],
+    ["connection: upgrade", "upgrade: h2c"],
+    ["transfer-encoding: chunked"],
+    ["content-length: 3"],
+    ["host: another"],
+    ["content-encoding: gzip"],
+    ["authorization: Bearer " + key_text("clerk")],
+]
+BODIES = [1, 5, 30, 99, 100, 400] * 5 + [0, 1_001]
+BETWEEN = [b""] * 30 + [b"\r\n", b"\x00"]
+LENGTHS = ["content-length: {}", "Content-Length: {}", "CONTENT-LENGTH: {}"]
+ODD_LENGTHS = [
+    "content-length:{}", "content-length: {} ", "content-length: 0{}", "content-length: +{}", "content-length: 1{}", "x: y",
+]
+
+
+def head_of(dice: Random) -> tuple[str, ...]:
+    """The lines of a head; `{}` stands where its length goes. Most are what an SDK would send."""
+    lines = [line for block in dice.sample(LINES, dice.randrange(4)) for line in block]
+    if dice.random() < 0.1:
+        lines += dice.choice(ODD_LINES)
+    key = dice.choice([key_text("ward"), key_text("ward"), key_text("clerk"), "rg_live_ward_0", "no key"])
+    lines += ["host: gateway", f"authorization: Bearer {key}"]
+    lines.append(dice.choice(ODD_LENGTHS if dice.random() < 0.1 else LENGTHS))
+    dice.shuffle(lines)
+    version = "1.0" if dice.random() < 0.1 else "1.1"
+    return (f"{dice.choice(['POST', 'POST', 'PUT'])} {dice.choice(['/v1/chat/completions', '/other'])} HTTP/{version}", *lines)
+
+
+def said(head: tuple[str, ...], length: int) -> bytes:
+    """A request with that head, and a body that looks like one."""
+    whole = "".join(f"{line}\r\n" for line in head).format(length).encode() + b"\r\n"
+    return whole + (whole + b"and more " * 200)[:length]
+
+
+def conversation(seed: int) -> tuple[list[bytes], list[tuple[bytes, int]]]:
+    """Requests for a plane to learn from, each on a connection of its own; then pieces, and how many turns of the loop go by
+    after each."""
+    dice = Random(seed)
+    known = [head_of(dice) for _ in range(3)]
+    lessons = [said(head, dice.choice([1, 5, 20])) for head in known]
+    if dice.random() < 0.1:
+        return lessons, [(said(known[0], 5) * 12, 0)]
+    if dice.random() < 0.3:  # short and plain: one thing is odd at the most
+        usual = ("POST / HTTP/1.1", "host: gateway", f"authorization: Bearer {key_text('ward')}", "content-length: {}")
+        first, once = said(usual, 9), said((*usual, *dice.choice([*LINES, *ODD_LINES])), 9)
+        return [first, once], dice.choice([[(once[:-9], 4), (once[-9:] + once, 4)], [(first + once * 2, 4)]])
+    data = b""
+    for _ in range(dice.randint(1, 6)):
+        head = dice.choice(known) if dice.random() < 0.8 else head_of(dice)
+        if dice.random() < 0.05:
+            at = dice.randrange(len(head))
+            head = (*head[:at], head[at].swapcase() if dice.random() < 0.5 else head[at] + "z", *head[at + 1 :])
+        data += said(head, dice.choice(BODIES)) + dice.choice(BETWEEN)
+    pieces = []
+    whole = dice.random() < 0.5
+    while data:
+        cut = data.find(b"\r\n\r\n") + 4 if dice.random() < 0.3 else 5_000 if whole else dice.choice([1, 30, 200, 1_000])
+        pieces.append((data[:cut], dice.choice([0, 0, 4])))
+        data = data[cut:]
+    return lessons, pieces
+
+
+async def hear(plane: Telling, of: type[DataPlane], pieces: list[tuple[bytes, int]]) -> object:
+    """What a connection to `plane` makes of `pieces`."""
+    bound: Any = type("Bound", (of,), {"plane": plane})
+    state, wire = ServerState(), Wire()
+    state.default_headers = []
+    connection: DataPlane = bound(Config(app=""), state, {}, asyncio.get_running_loop())
+    connection.connection_made(wire)
+    for piece, turns in pieces:
+        connection.data_received(piece)
+        for _ in range(turns):
+            await asyncio.sleep(0)
+    for _ in range(40):
+        await asyncio.sleep(0)
+    standing = connection._reading, connection.keep_alive, connection._barren_bytes, connection.deadline == float("inf")
+    connection.connection_lost(None)
+    return plane.understood, wire.written, *standing
+
+
+async def differences(seed: int, of: type[DataPlane], remembering: type[Heads]) -> tuple[int, bool]:
+    """How many heads were recognised in a conversation, and whether it went as it does without memory."""
+    lessons, pieces = conversation(seed)
+    quick, slow = Telling(remembering()), Telling(Forgetful())
+    for plane in (quick, slow):
+        for lesson in lessons:
+            await hear(plane, of, [(lesson, 4)])
+        plane.understood.clear()
+        if seed % 4 == 0:
+            plane.world = replace(plane.world, bounds=NARROW)
+    differs = await hear(quick, of, pieces) != await hear(slow, of, pieces)
+    return quick.recognised, differs
+
+
+def test_what_is_recognised_means_what_the_parser_says() -> None:
+    async def main() -> None:
+        recognised = 0
+        for seed in range(CONVERSATIONS):
+            found, differs = await differences(seed, DataPlane, Heads)
+            assert not differs, f"seed {seed}"
+            recognised += found
+        assert recognised >= RECOGNISED_MIN
+
+    asyncio.run(main())
+
+
+BUGS = {
+    "what stands behind the length is not looked at": (heads, "data[:at] + data[after:end]", "data[:at]"),
+    "what stands before the length is not looked at": (heads, "data[:at] + data[after:end]", "data[after:end]"),
+    "any number is a length": (protocol, "self._length == length and names_a_length(data, at)", "self._length >= 0"),
+    "a body without end": (protocol, "length <= self.bounds.body_bytes_max and ", ""),
+    "headers without end": (protocol, " and head.size_max <= self.bounds.header_bytes_max", ""),
+    "nobody is asked to send the body": (protocol, "if whole and not self._asks_first and ", "if whole and "),
+    "whoever wanted to leave is kept": (protocol, 'self._digest if keep_alive else b""', "self._digest"),
+    "recognised in the middle": (protocol, "if self._reading is Reading.IDLE and self.keep_alive", "if self.keep_alive"),
+    "what comes behind is lost": (protocol, "        return data[lacking:]", '        return b""'),
+    "a piece of a body is all of it": (protocol, "        if self._lacking_bytes == 0:", "        if True:"),
+    "too many ahead of their turn": (
+        protocol,
+        "            except Problem as problem:\n                self._refuse(problem)",
+        "            except Problem:\n                pass",
+    ),
+    "what it declares is forgotten": (heads, " or name.startswith(PREFIX)]", "]"),
+    "its own id is forgotten": (heads, 'if name == "x-request-id" or ', "if "),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("bug", BUGS)
+def test_a_mistake_in_what_is_remembered_is_noticed(bug: str) -> None:
+    module, good, bad = BUGS[bug]
+    copy = planted(module, good, bad)
+    of, remembering = getattr(copy, "DataPlane", DataPlane), getattr(copy, "Heads", Heads)
+
+    async def main() -> None:
+        for seed in range(CONVERSATIONS):
+            try:
+                if (await differences(seed, of, remembering))[1]:
+                    return
+            except (Problem, AssertionError):
+                return
+        raise AssertionError("nobody noticed")
+
+    asyncio.run(main())
+
+
+def planted(module: types.ModuleType, good: str, bad: str) -> types.ModuleType:
+    """`module`, in whose text `good` reads `bad`."""
+    text = Path(cast(str, module.__file__)).read_text()
+    assert text.count(good) == 1, f"the text to be spoilt stands there {text.count(good)} times"
+    copy = types.ModuleType(f"{module.__name__} with a mistake")
+    sys.modules[copy.__name__] = copy  # dataclasses look themselves up
+    try:
+        exec(compile(text.replace(good, bad), copy.__name__, "exec"), copy.__dict__)  # noqa: S102
+    finally:
+        del sys.modules[copy.__name__]
+    return copy
+
+
+# --- what is kept --------------------------------------------------------------------------------------------------------
+
+
+def test_no_key_is_kept_and_only_good_ones_are_remembered() -> None:
+    async def main() -> None:
+        async with serving() as gateway:
+            for wrong in (post(key="nobody"), post("x-gateway-region: DE", key=None), post("x-request-id: a", "x-request-id: b")):
+                await gateway.ask(wrong)
+            assert not gateway.plane.heads
+            assert [(await gateway.ask(post("x-request-id: mine"))).header("x-request-id") for _ in range(2)] == ["mine"] * 2
+            (head,) = gateway.plane.heads.values()
+            assert head.headers == [("x-request-id", "mine")]
+            assert key_text("ward").rpartition("_")[2] not in repr([(name, getattr(head, name)) for name in Head.__slots__])
+
+    run(main)
+
+
+def test_there_is_an_end_to_what_is_remembered() -> None:
+    known = Heads()
+    for number in range(3 * heads.HEADS_MAX):
+        known.remember(Head("POST", "/", [("x-request-id", str(number))], digest=b"%d" % number))
+        assert len(known) <= heads.HEADS_MAX
+    known.clear()
+    known.remember(Head("POST", "/", [("x-gateway-region", "x" * heads.KEPT_CHARS_MAX)], digest=b"long"))
+    assert not known
+    assert Heads.mark(b"POST / HTTP/1.1\r\na: " + b"b" * heads.HEAD_BYTES_MAX + b"\r\ncontent-length: 5\r\n\r\n") is None

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from gateway.config import budgets as spending
+from gateway.config.budgets import BUDGETS, compile_budgets
 from gateway.config.demo_keys import demo_key, digest_of
 from gateway.config.documents import Node, Sequence
 from gateway.config.facts import CLASSES, range_of
@@ -86,6 +88,7 @@ KEY: Final = Record(
         Key("revoked", Flag(), "`true` refuses it from now on", True),
         Key("facts", FACTS, "as for a tenant, and narrower", {"region": {"within": ["DE"]}}),
         Key("rates", RATES, "how much it may ask for; what its tenant may holds for it, too", {"requests": "60/min"}),
+        Key("budgets", BUDGETS, "how much it may spend; what its tenant may holds for it, too", [{"usd": 5, "per": "day"}]),
         Key(
             "disclose",
             ListOf(Word("what answers may say", of=DISCLOSABLE), least=0),
@@ -93,7 +96,7 @@ KEY: Final = Record(
             ["endpoint", "model", "rules"],
         ),
     ),
-    refused={"budgets": NOT_ENFORCED, "key": "a key's text never stands in a document: write its `sha256`"},
+    refused={"key": "a key's text never stands in a document: write its `sha256`"},
 )
 
 TENANT: Final = Record(
@@ -112,10 +115,22 @@ TENANT: Final = Record(
             {"region": {"within": "EEA", "default": "DE"}},
         ),
         Key("rates", RATES, "how much all its keys together may ask for", {"requests": "600/min", "concurrency": 50}),
+        Key("budgets", BUDGETS, "how much all its keys together may spend", [{"usd": 200, "per": "month", "warn_at": [0.8]}]),
         Key("keys", ListOf(KEY, least=0), "what its callers show", [{"id": "ward-3", "demo": True, "disclose": ["endpoint"]}]),
     ),
-    refused={"budgets": NOT_ENFORCED, "detect": NOT_ENFORCED},
+    refused={"detect": NOT_ENFORCED},
 )
+
+GROUP: Final = Record(
+    "a group",
+    (
+        Key("rates", RATES, "how much all its tenants together may ask for", {"requests": "6000/min"}),
+        Key("budgets", BUDGETS, "how much all its tenants together may spend", [{"usd": 1000, "per": "month"}]),
+    ),
+    least=1,
+)
+
+GROUPS: Final = MapOf(Word("a group of some tenant", pattern=WORD), GROUP)
 
 TENANTS: Final = MapOf(Word("a tenant: small letters, digits and hyphens", pattern=WORD), TENANT)
 
@@ -128,8 +143,23 @@ class Scope:
     possible: frozenset[str]
 
 
+def compile_groups(section: Mapping[str, tuple[Mark, Node]], known: Known, problems: Problems) -> dict[str, policy.Group]:
+    """The limits of groups, each of which some tenant belongs to."""
+    found = {}
+    for name, (mark, node) in section.items():
+        if known.has("group", At(name, mark), problems):
+            budgets = compile_budgets(f"the group `{name}`", field(node, "budgets"), problems)
+            found[name] = policy.Group(name, compile_rates(field(node, "rates"), problems), budgets)
+    return found
+
+
 def compile_tenants(
-    section: Mapping[str, tuple[Mark, Node]], known: Known, at: float, problems: Problems, warnings: Problems
+    section: Mapping[str, tuple[Mark, Node]],
+    groups: Mapping[str, policy.Group],
+    known: Known,
+    at: float,
+    problems: Problems,
+    warnings: Problems,
 ) -> tuple[dict[str, policy.Tenant], dict[str, policy.Key]]:
     """Tenants and, of all of them, keys: a key is found by its id alone, so ids are unique over all."""
     tenants: dict[str, policy.Tenant] = {}
@@ -138,7 +168,11 @@ def compile_tenants(
     for name, (mark, node) in section.items():
         group = word(field(node, "group"))
         facts = _facts(field(node, "facts"), {}, known, problems)
-        tenants[name] = policy.Tenant(name, group.word if group else None, facts, compile_rates(field(node, "rates")))
+        what, rates = f"the tenant `{name}`", compile_rates(field(node, "rates"), problems)
+        budgets = compile_budgets(what, field(node, "budgets"), problems)
+        tenants[name] = policy.Tenant(name, group.word if group else None, facts, rates, budgets)
+        if group is not None and (above := groups.get(group.word)) is not None:
+            _warn_of_idle(what, mark, tenants[name], "its group's", above, warnings)
         listed_keys = field(node, "keys")
         for item in listed_keys.items if isinstance(listed_keys, Sequence) else ():
             key = _key(item, tenants[name], seen, known, at, problems, warnings)
@@ -166,10 +200,8 @@ def _key(
     expires = end_of(day(field(node, "expires")))
     if expires is not None and expires <= at:
         warnings.add(name.mark, f"the key {show(name.word)}", f"expired on {last_day(expires)}")
-    rates = compile_rates(field(node, "rates"))
-    warn_of_idle(f"the key {show(name.word)}", name.mark, rates, tenant.rates, warnings)
     scopes = {fact: _scope(fact, tenant.facts.get(fact, NOTHING_SAID), known) for fact in DECLARABLE}
-    return policy.Key(
+    key = policy.Key(
         id=name.word,
         tenant=tenant.id,
         digest=digest,
@@ -178,8 +210,19 @@ def _key(
         facts=_facts(field(node, "facts"), scopes, known, problems),
         disclose=frozenset(found.word for found in words(field(node, "disclose"))),
         demo=flag(field(node, "demo"), otherwise=False),
-        rates=rates,
+        rates=compile_rates(field(node, "rates"), problems),
+        budgets=compile_budgets(f"the key {show(name.word)}", field(node, "budgets"), problems),
     )
+    _warn_of_idle(f"the key {show(name.word)}", name.mark, key, "its tenant's", tenant, warnings)
+    return key
+
+
+Holder = policy.Key | policy.Tenant | policy.Group
+
+
+def _warn_of_idle(what: str, mark: Mark, holder: Holder, whose: str, above: Holder, warnings: Problems) -> None:
+    warn_of_idle(what, mark, holder.rates, whose, above.rates, warnings)
+    spending.warn_of_idle(what, mark, holder.budgets, whose, above.budgets, warnings)
 
 
 def _digest(name: At, node: Node, problems: Problems) -> bytes:

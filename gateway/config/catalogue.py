@@ -12,6 +12,7 @@ from gateway.config.documents import Node
 from gateway.config.endpoints import ABILITY_LIST, CONTEXT, PROVIDER
 from gateway.config.known import Known
 from gateway.config.problems import Mark, Problems, show
+from gateway.config.rates import RATES, compile_rates
 from gateway.config.reading import amount, entries, field, whole, word, words
 from gateway.config.shapes import Amount, Key, ListOf, MapOf, Record, Word
 from gateway.config.vocabulary import ALIAS, MODEL, OURS, SINKS, WORD
@@ -30,6 +31,7 @@ MODEL_RECORD: Final = Record(
             "points of benchmarks, for preferences: `rank: {score.coding: 1}`",
             {"coding": 92.1},
         ),
+        Key("rates", RATES, "how much it may be asked, wherever it runs", {"tokens": "5000000/min"}),
     ),
 )
 
@@ -99,6 +101,7 @@ class Catalogue:
                 abilities=frozenset(at.word for at in words(field(node, "abilities"))),
                 languages=self._known.those("language", words(field(node, "languages")), self._problems),
                 scores=scores,
+                rates=compile_rates(field(node, "rates"), self._problems),
             )
         return found
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from gateway.config import cases as case_documents
 from gateway.config import lint
-from gateway.config.access import compile_tenants
+from gateway.config.access import compile_groups, compile_tenants
+from gateway.config.budgets import compile_tag_budgets
 from gateway.config.canonical import content_hash
 from gateway.config.cases import Case
 from gateway.config.catalogue import Catalogue
@@ -145,9 +146,11 @@ def _compile(sections: Sections, known: Known, at: float, problems: Problems, wa
         limits=compile_at_most(sections.once.get("at_most")),
         bounds=compile_bounds(sections.once.get("limits"), problems),
         claims=compile_claims(sections.lists["claims"], known, problems),
+        tag_budgets=compile_tag_budgets(maps["tag_budgets"], known, problems),
     )
-    tenants, keys = compile_tenants(maps["tenants"], known, at, problems, warnings)
-    access = Access("", dict(sorted(tenants.items())), dict(sorted(keys.items())))
+    groups = compile_groups(maps["groups"], known, problems)
+    tenants, keys = compile_tenants(maps["tenants"], groups, known, at, problems, warnings)
+    access = Access("", dict(sorted(tenants.items())), dict(sorted(keys.items())), dict(sorted(groups.items())))
     if not problems.found:
         reached = reaches(access, known.vocabulary, (*policy.models, *policy.aliases))
         lint.check_sinks(policy, {name: mark for name, (mark, _) in maps["sinks"].items()}, reached, at, problems, warnings)

@@ -24,6 +24,7 @@ from gateway.config.documents import Node
 from gateway.config.known import Known
 from gateway.config.presets import DIALECTS, PRESETS, Preset
 from gateway.config.problems import Mark, Problems, show
+from gateway.config.rates import RATES, compile_rates, warn_of_capacity
 from gateway.config.reading import At, entries, field, flag, whole, word, words
 from gateway.config.shapes import Flag, Key, ListOf, MapOf, Record, Whole, Word
 from gateway.config.tariffs import CAPACITY, PLAN, PRICE, compile_capacity, compile_plan, compile_tariff
@@ -96,6 +97,7 @@ ENDPOINT: Final = Record(
         Key("enabled", Flag(), "`false` switches it off", True),
         Key("plan", PLAN, "a subscription, for every model here", {"name": "pro", "usd_per_month": 18}),
         Key("capacity", CAPACITY, "machines by the hour, for every model here", {"usd_per_hour": 12.8, "concurrency": 48}),
+        Key("rates", RATES, "how much may be sent here, by everybody together", {"requests": "1200/min"}),
         Key(
             "models",
             MapOf(Word("a model", pattern=MODEL), DEPLOYMENT, least=1),
@@ -121,18 +123,21 @@ class Endpoints:
         self._at = at
         self._problems = problems
         self._warnings = warnings
+        self._plans: dict[str, tuple[str, Plan]] = {}  # credential -> the first endpoint that has a plan with it, and the plan
 
     def deployments(self, section: Mapping[str, tuple[Mark, Node]], models: Mapping[str, Model]) -> list[Deployment]:
         """Every endpoint with each of its models."""
         found: list[Deployment] = []
         for name, (mark, node) in section.items():
             endpoint = self._endpoint(name, mark, node)
-            plan = compile_plan(field(node, "plan"), self._known, self._problems)
+            served = entries(field(node, "models"))
+            plan = compile_plan(field(node, "plan"), served, self._known, self._problems, self._warnings)
             capacity = compile_capacity(field(node, "capacity"))
+            self._look_at_limits(endpoint, mark, plan, capacity)
             if plan is not None and capacity is not None:
                 wanted = f"the endpoint `{name}` is paid in one way: make two endpoints of it"
                 self._problems.add(mark, "`plan` and `capacity`", wanted)
-            for model, (at, deployed) in entries(field(node, "models")).items():
+            for model, (at, deployed) in served.items():
                 if self._known.has("model", At(model, at), self._problems):
                     found.append(self._deployment(endpoint, models[model], at, deployed, plan, capacity))
                     self._warn_of_own_labels(endpoint, found[-1], at)
@@ -166,6 +171,7 @@ class Endpoints:
             remote_content=remote is not None and remote.word == "allow",
             enabled=flag(field(node, "enabled"), otherwise=True),
             line=str(mark),
+            rates=compile_rates(field(node, "rates"), self._problems),
         )
         label = field(node, "processed_in")
         check_promise(label.mark if label else mark, address, endpoint.processed_in, self._problems, self._warnings)
@@ -182,6 +188,17 @@ class Endpoints:
         labels.warn_of_stale(what, mark, "processed_in", endpoint.processed_in, self._at, self._warnings)
         labels.warn_of_stale(what, mark, "operated_under", endpoint.operated_under, self._at, self._warnings)
         labels.warn_of_ended(what, mark, endpoint.assurances, self._at, self._warnings)
+
+    def _look_at_limits(self, endpoint: Endpoint, mark: Mark, plan: Plan | None, capacity: Capacity | None) -> None:
+        """Quotas are a credential's: endpoints that show the same one, and have a plan, have one plan."""
+        what = f"the endpoint `{endpoint.id}`"
+        warn_of_capacity(what, mark, endpoint.rates, capacity.concurrency if capacity else None, self._warnings)
+        if plan is None or endpoint.secret is None:
+            return
+        other, same = self._plans.setdefault(endpoint.secret, (endpoint.id, plan))
+        if (same.quotas, same.peak, same.when_lost) != (plan.quotas, plan.peak, plan.when_lost):
+            wanted = f"`{other}` shows the same credential, and quotas are a credential's: write the same ones"
+            self._problems.add(mark, f"{what} with quotas of its own", wanted)
 
     def _address(self, what: str, mark: Mark, node: Node, preset: Preset, *, asks: bool) -> Address:
         url = word(field(node, "base_url"))

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from gateway.config import access, catalogue, claims, endpoints, limits, preferences, rules
+from gateway.config.budgets import BUDGETS
 from gateway.config.documents import Entry, Mapping, Node, Scalar, Sequence
 from gateway.config.labels import PLACE
 from gateway.config.problems import Mark, Problems, show
@@ -90,17 +91,29 @@ SECTIONS: Final = Record(
         Key("assurances", ListOf(COINED), "more assurances, besides those that are built in", ["c5"]),
         Key("tasks", ListOf(COINED), "what clients may say that a request is for", ["coding"]),
         Key("tags", ListOf(COINED), "words that apps may put on requests", ["letters"]),
+        Key(
+            "tag_budgets",
+            MapOf(Word("a tag", pattern=WORD), BUDGETS),
+            "how much may be spent on requests that surely bear a tag",
+            {"letters": [{"usd": 50, "per": "month"}]},
+        ),
         Key("tenants", access.TENANTS, "who asks, what may be said, and keys: the access document", {"clinic": _TENANT}),
+        Key(
+            "groups",
+            access.GROUPS,
+            "limits of all tenants of a group together",
+            {"health": {"budgets": [{"usd": 1000, "per": "month"}]}},
+        ),
     ),
     refused={
-        "budgets": access.NOT_ENFORCED,
-        "rates": "rates are a tenant's or a key's: write them there",
+        "budgets": "budgets are a key's, a tenant's, a group's or a tag's: write them there (of tags: `tag_budgets`)",
+        "rates": "rates are a key's, a tenant's, a group's, a model's or an endpoint's: write them there",
         "detect": access.NOT_ENFORCED,
     },
 )
 
 ONCE: Final = ("gateway", "at_most", "limits", "data_classes")
-MAPS: Final = ("zones", "endpoints", "models", "aliases", "stores", "sinks", "tenants")
+MAPS: Final = ("zones", "endpoints", "models", "aliases", "stores", "sinks", "tag_budgets", "tenants", "groups")
 WORD_LISTS: Final = ("categories", "assurances", "tasks", "tags")
 LISTS: Final = ("rules", "claims", "preferences")
 
@@ -161,7 +174,9 @@ _ONE: Final = {
     "aliases": "alias",
     "stores": "store",
     "sinks": "sink",
+    "tag_budgets": "tag",
     "tenants": "tenant",
+    "groups": "group",
     "categories": "category",
     "assurances": "assurance",
     "tasks": "task",

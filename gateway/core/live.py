@@ -3,11 +3,17 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import Final
+
+RATE: Final = "rate"  # of the endpoint or the model, used up by everybody together
+QUOTA: Final = "quota"  # of its plan, likewise
+BUDGET: Final = "budget"  # of the caller: this place costs more than is left
+LIMITS: Final = frozenset({RATE, QUOTA, BUDGET})
 
 
 @dataclass(frozen=True, slots=True)
 class Blocked:
-    """Why a deployment can't be used now. `word`: throttled, exhausted, breaker, full, cordoned, quota."""
+    """Why a deployment can't be used now. `word`: throttled, exhausted, breaker, full, cordoned; or one of LIMITS."""
 
     word: str
     detail: str

@@ -9,6 +9,7 @@ from decimal import Decimal
 from ipaddress import IPv4Network, IPv6Network
 
 from gateway.core.bounds import Bounds
+from gateway.core.budgets import Budget
 from gateway.core.facts import FINDINGS, FactSpec, RequestFacts, Vocabulary
 from gateway.core.pricing import Tariff
 from gateway.core.rates import Rates
@@ -79,6 +80,7 @@ class Endpoint:
     remote_content: bool = False
     enabled: bool = True
     line: str = ""  # file:line
+    rates: Rates | None = None  # of all that is sent there
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +93,7 @@ class Model:
     abilities: frozenset[str]
     languages: frozenset[str]
     scores: Mapping[str, float]
+    rates: Rates | None = None  # of all that it is asked, wherever it runs
 
 
 @dataclass(frozen=True, slots=True)
@@ -336,6 +339,7 @@ class Policy:
     limits: Limits
     bounds: Bounds = field(default_factory=Bounds)
     claims: tuple[Claim, ...] = ()
+    tag_budgets: Mapping[str, tuple[Budget, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -351,6 +355,7 @@ class Key:
     disclose: frozenset[str]
     demo: bool = False  # the digest is of an `rg_demo_` key: refused outside the demo
     rates: Rates | None = None
+    budgets: tuple[Budget, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -361,15 +366,26 @@ class Tenant:
     group: str | None
     facts: Mapping[str, FactSpec]
     rates: Rates | None = None
+    budgets: tuple[Budget, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """What all tenants of a group may ask for and spend together."""
+
+    id: str
+    rates: Rates | None = None
+    budgets: tuple[Budget, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """Tenants and keys. A document of its own: a rotated key changes no policy."""
+    """Tenants, their groups and keys. A document of its own: a rotated key changes no policy."""
 
     hash: str
     tenants: Mapping[str, Tenant]
     keys: Mapping[str, Key]
+    groups: Mapping[str, Group] = field(default_factory=dict)  # those that have limits of their own
 
 
 @dataclass(frozen=True, slots=True)

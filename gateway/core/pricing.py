@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 
+from gateway.core.accounts import WhenLost
 from gateway.core.exchange import Cost, Usage
 
 MILLION = Decimal(1_000_000)
@@ -33,10 +34,36 @@ class Price:
 
 @dataclass(frozen=True, slots=True)
 class Quota:
-    """How much of a plan may be used per window."""
+    """How much of a plan may be used in any `per_s` seconds."""
 
     requests: int
     per_s: int
+
+
+EVERY_DAY = frozenset(range(7))
+DAY_MIN = 1_440
+
+
+@dataclass(frozen=True, slots=True)
+class Peak:
+    """Hours in which a request takes `times` as much of a plan. Minutes of the day where the clocks are `ahead_min` of UTC.
+
+    From `begins_min` up to `ends_min`, which may be the next day's. `days` are those on which it begins; Monday is 0.
+    """
+
+    begins_min: int
+    ends_min: int
+    ahead_min: int
+    times: Decimal
+    days: frozenset[int] = EVERY_DAY
+
+    def at(self, now: float) -> bool:
+        """Whether `now` (UTC seconds) lies in it."""
+        minutes = int(now // 60) + self.ahead_min
+        day, minute = (minutes // DAY_MIN + 3) % 7, minutes % DAY_MIN  # 1970 began on a Thursday
+        if self.begins_min < self.ends_min:
+            return day in self.days and self.begins_min <= minute < self.ends_min
+        return (minute >= self.begins_min and day in self.days) or (minute < self.ends_min and (day - 1) % 7 in self.days)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +75,8 @@ class Plan:
     quotas: tuple[Quota, ...]
     when_exhausted: str  # "refuse" or "price"
     weights: Mapping[str, Decimal] = field(default_factory=dict)  # model -> how much of a quota one request takes; 1 if not here
+    peak: Peak | None = None
+    when_lost: WhenLost = WhenLost.SHARE
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,7 +71,8 @@ class Kept:
         # lines of files are no part of a policy's hash, and are told in verdicts
         policy, access = snapshot.policy, snapshot.access
         lines = (*(c.line for c in policy.claims), *(d.endpoint.line for d in policy.deployments))
-        return self._folder / (content_hash(policy.hash, access.tenants, self._by, lines) + SUFFIX)
+        says = {name: (tenant.group, tenant.facts) for name, tenant in access.tenants.items()}  # limits change no route's right
+        return self._folder / (content_hash(policy.hash, says, self._by, lines) + SUFFIX)
 
     def _prune(self) -> None:
         """Remove the oldest beyond FILES_MAX."""

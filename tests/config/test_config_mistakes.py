@@ -5,6 +5,15 @@ from pathlib import Path
 import pytest
 from config_documents import WORLD, changed, load_world, mark_in
 
+GROUP = "    group: health\n"
+CAPACITY = "    capacity: {usd_per_hour: 12.80, concurrency: 48}\n"
+
+
+def plan_with(more: str) -> tuple[str, str]:
+    """The capacity of an endpoint turned into a plan that says `more`."""
+    return CAPACITY, f"    plan: {{name: p, usd_per_month: 18, {more}}}\n"
+
+
 MISTAKES: list[tuple[str, str, str, str, str]] = [
     # what it is, old text, new text with ¦ where the problem is to stand, part of what is told, nearest word
     ("unknown section", "tasks: [coding]", "¦task: [coding]", "no such key", "tasks"),
@@ -298,7 +307,57 @@ MISTAKES: list[tuple[str, str, str, str, str]] = [
     ),
     ("an unknown disclosure", "disclose: [rules]", "disclose: [¦rule]", "what answers may say", "rules"),
     ("a flag in words", "demo: true, facts", "demo: ¦yes, facts", "`true` or `false`", ""),
-    ("budgets", "    group: health\n", "    group: health\n    ¦budgets: [{usd: 500}]\n", "not enforced by this version", ""),
+    ("a budget without a window", GROUP, GROUP + "    budgets: [¦{usd: 500}]\n", "without `per`", ""),
+    ("a budget of nothing", GROUP, GROUP + "    budgets: [{usd: ¦0, per: day}]\n", "US dollars", ""),
+    ("a budget of two units", GROUP, GROUP + "    budgets: [{usd: 5, ¦tokens: 5, per: day}]\n", "exactly one of", ""),
+    ("a budget of neither unit", GROUP, GROUP + "    budgets: [¦{per: day}]\n", "exactly one of", ""),
+    ("a budget of half tokens", GROUP, GROUP + "    budgets: [{tokens: ¦1.5, per: day}]\n", "a whole number", ""),
+    ("a budget per week", GROUP, GROUP + "    budgets: [{usd: 5, per: ¦week}]\n", "a span such as `7d`", ""),
+    ("a budget over years", GROUP, GROUP + "    budgets: [{usd: 5, per: ¦400d}]\n", "at most 366 days", ""),
+    ("two budgets for one window", GROUP, GROUP + "    budgets: [{usd: 5, per: day}, ¦{usd: 6, per: day}]\n", "two budgets", ""),
+    ("a warning at nothing", GROUP, GROUP + "    budgets: [{usd: 5, per: day, warn_at: [¦0]}]\n", "a share", ""),
+    ("a warning at all", GROUP, GROUP + "    budgets: [{usd: 5, per: day, warn_at: [¦1]}]\n", "a share", ""),
+    ("a slip in when_spent", GROUP, GROUP + "    budgets: [{usd: 5, per: day, when_spent: ¦cheeper}]\n", "refuse", "cheaper"),
+    ("cheaper tokens", GROUP, GROUP + "    budgets: [{tokens: 5, per: day, when_spent: ¦cheaper}]\n", "as many everywhere", ""),
+    (
+        "a slip in when_store_is_lost",
+        GROUP,
+        GROUP + "    rates: {requests: 6/min, when_store_is_lost: ¦admitt}\n",
+        "admit",
+        "admit",
+    ),
+    ("rates that only say when", GROUP, GROUP + "    rates: ¦{when_store_is_lost: admit}\n", "without a rate", ""),
+    (
+        "limits of no group",
+        "tags: [letters]",
+        "tags: [letters]\ngroups: {¦heatlh: {rates: {requests: 6/min}}}",
+        "a group of",
+        "health",
+    ),
+    ("a group without limits", "tags: [letters]", "tags: [letters]\ngroups: {health: ¦{}}", "an empty map", ""),
+    (
+        "budgets of no tag",
+        "tags: [letters]",
+        "tags: [letters]\ntag_budgets: {¦leters: [{usd: 5, per: day}]}",
+        "not a tag",
+        "letters",
+    ),
+    ("budgets of nobody", "tags: [letters]", "tags: [letters]\n¦budgets: [{usd: 5, per: day}]", "`tag_budgets`", ""),
+    ("a rate of an endpoint", "    provider: zai\n", "    provider: zai\n    rates: {requests: ¦many}\n", "`600/min`", ""),
+    (
+        "a rate of a model",
+        "{origin: [FR], context: 256000,",
+        "{origin: [FR], rates: {tokens: ¦many}, context: 256000,",
+        "`600/min`",
+        "",
+    ),
+    ("hours without a clock", *plan_with("peak: {hours: ¦14:00-18:00, times: 2}"), "14:00-18:00 UTC+8", ""),
+    ("hours that are none", *plan_with("peak: {hours: ¦25:00-26:00 UTC, times: 2}"), "14:00-18:00 UTC+8", ""),
+    ("hours without length", *plan_with("peak: {hours: ¦14:00-14:00 UTC, times: 2}"), "14:00-18:00 UTC+8", ""),
+    ("a clock of nowhere", *plan_with("peak: {hours: ¦14:00-18:00 UTC+15, times: 2}"), "14:00-18:00 UTC+8", ""),
+    ("an unknown day", *plan_with("peak: {hours: 14:00-18:00 UTC+8, days: [¦monday], times: 2}"), "a day", "mon"),
+    ("peak without times", *plan_with("peak: ¦{hours: 14:00-18:00 UTC+8}"), "without `times`", ""),
+    ("two quotas for one window", *plan_with("quotas: [{requests: 6, per: 5h}, ¦{requests: 7, per: 300min}]"), "two quotas", ""),
     ("a rate without a span", "    group: health\n", "    group: health\n    rates: {requests: ¦600}\n", "`600/min`", ""),
     ("a rate of nothing", "    group: health\n", "    group: health\n    rates: {tokens: ¦0/min}\n", "`600/min`", ""),
     ("a concurrency of nothing", "    group: health\n", "    group: health\n    rates: {concurrency: ¦0}\n", "requests", ""),

@@ -84,7 +84,10 @@ EXPRESSIBLE = {
     "a limit in halves", "an unknown limit", "no id", "no effect", "two effects", "a forbid of nothing", "a require of nothing",
     "an unknown fact", "an unknown API", "an unknown label", "a claim that claims nothing", "a limit of money that can't be",
     "a fact nobody can declare", "always of a class", "a key with an underscore", "a digest too short", "an unknown disclosure",
-    "a flag in words", "budgets", "rates of nobody", "a rate of nothing",
+    "a flag in words", "budgets of nobody", "a budget without a window", "a budget of nothing", "a budget of two units",
+    "a budget of neither unit", "a budget of half tokens", "a budget per week", "a warning at nothing", "a warning at all",
+    "a slip in when_spent", "a slip in when_store_is_lost", "a group without limits", "a rate of an endpoint", "a rate of a model",
+    "hours without a clock", "hours that are none", "an unknown day", "peak without times", "rates of nobody", "a rate of nothing",
     "a concurrency of nothing", "rates that say nothing", "detect", "a sink that nobody writes to", "a star in the middle",
     "a store with a password",
 }  # fmt: skip

@@ -49,7 +49,7 @@ class Course:
     request: Request
     decision: Decision
     client: Client
-    hold: Hold = UNLIMITED  # of the caller's rates
+    hold: Hold = UNLIMITED  # of limits
     tried: list[Tried] = field(default_factory=list)
     streaming: bool = False  # the client has been sent a head
     end: Answer | None = None  # and the end of the stream: nothing may follow it
@@ -68,7 +68,8 @@ class Course:
 
 async def exchange(world: World, view: View, request: Request, client: Client) -> Answer:
     """Decide where `request` may go, serve it from there, and settle. Streams are written to `client` on the way."""
-    decision = decide(view, request.facts, request.needs, world.live.read(request.began), world.draw())
+    state = world.limiter.live(request, world.live.read(request.began), request.began)
+    decision = decide(view, request.facts, request.needs, state, world.draw())
     course = Course(world, request, decision, client)
     answer: Answer | None = None  # stays so when cancelled
     try:
@@ -91,7 +92,8 @@ def _settled(course: Course, answer: Answer) -> None:
     world, now = course.world, course.world.clock.now()
     settlement: Settlement | None = None
     try:
-        settlement = settle(course.request, course.decision, tuple(course.tried), answer.status, answer.code, now)
+        tried, books = tuple(course.tried), course.hold.books
+        settlement = settle(course.request, course.decision, tried, answer.status, answer.code, now, books)
         try:
             world.ledger.settled(settlement)
         except OSError:
@@ -101,32 +103,39 @@ def _settled(course: Course, answer: Answer) -> None:
     except Exception as error:  # noqa: BLE001
         world.defect(error)
     finally:
-        usage = None if settlement is None else settlement.usage
-        course.hold.settle(0 if usage is None else usage.input + usage.output, now)
+        course.hold.settle(settlement, now)
 
 
 async def _admitted(course: Course) -> Answer:
-    """Serve what its caller's rates let in."""
-    hold = course.world.limiter.admit(course.request, course.request.began)
-    if isinstance(hold, Problem):
-        return _said(course, hold)
-    course.hold = hold
-    return await _serve(course)
+    """Serve what its caller's limits let in. Near a limit, and only there, the store is waited for."""
+    course.hold = course.world.limiter.hold(course.request, course.decision)
+    said = course.hold.admit(course.request.began)
+    if said is not None and not isinstance(said, Problem):
+        said = await said
+    return await _serve(course) if said is None else _said(course, said)
 
 
 async def _serve(course: Course) -> Answer:
     """Try the decision's routes until one serves, one says that the request itself is wrong, or none is left."""
-    routes = failover(course.decision, course.world.bounds.attempts_max)
+    world = course.world
+    routes = failover(course.decision, world.bounds.attempts_max)
     attempt: Attempt | None = next(routes)
     while attempt is not None:
-        try:
-            course.world.ledger.begun(course.request, course.decision, attempt)
-        except OSError:
-            course.world.meter.ledger_failed()
-            return _said(course, Problem(503, "ledger_unavailable", "the gateway can't write its ledger, so it sends nothing"))
-        answer = await _attempt(course, attempt)
-        if answer is not None:
-            return answer
+        now = world.clock.now()
+        over = course.hold.attempt(attempt, now)
+        if over is not None and not isinstance(over, Outcome):
+            over = await over
+        if over is not None:  # a limit of its place, or of what it costs, does not let it begin
+            course.tried.append(Tried(attempt, over, now, now))
+        else:
+            try:
+                world.ledger.begun(course.request, course.decision, attempt)
+            except OSError:
+                world.meter.ledger_failed()
+                return _said(course, Problem(503, "ledger_unavailable", "the gateway can't write its ledger, so it sends nothing"))
+            answer = await _attempt(course, attempt)
+            if answer is not None:
+                return answer
         try:
             attempt = routes.send(course.tried[-1].outcome)
         except StopIteration:
@@ -164,6 +173,7 @@ async def _attempt(course: Course, attempt: Attempt) -> Answer | None:
             outcome = _cancelled(course, opening)
         ended = world.clock.now()
         course.tried[-1] = Tried(attempt, outcome, began, ended, first_content, opening.address, opening.dropped)
+        course.hold.attempted(outcome, ended)
         world.live.report(attempt, outcome, ended, first_content - began if first_content else None)
 
 

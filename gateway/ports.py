@@ -1,9 +1,10 @@
 """What the pipeline asks of the world. Every implementation has a fake that tests pass in; nothing is patched."""
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from typing import Protocol
 
 from gateway.core.answer import Problem
+from gateway.core.charging import Counted
 from gateway.core.decide import Decision
 from gateway.core.exchange import Attempt, Outcome, Request, Usage
 from gateway.core.live import LiveState
@@ -134,23 +135,44 @@ class Live(Protocol):
 
 
 class Hold(Protocol):
-    """What an exchange holds of its caller's rates."""
+    """What an exchange holds of limits. It is there before anything is taken, so that whoever stops settles it."""
 
     @property
     def headers(self) -> Mapping[str, str]:
         """What answers say of it."""
         ...
 
-    def settle(self, tokens: int, now: float) -> None:
-        """The exchange has ended, having used `tokens`. Once; another time does nothing."""
+    @property
+    def books(self) -> tuple[Counted, ...]:
+        """The books that the exchange counts toward so far."""
+        ...
+
+    def admit(self, now: float) -> Problem | Awaitable[Problem | None] | None:
+        """Hold what the request needs of its caller's limits, or say why it can't begin; then nothing is held."""
+        ...
+
+    def attempt(self, attempt: Attempt, now: float) -> Outcome | Awaitable[Outcome | None] | None:
+        """Hold what `attempt` needs besides, or say how it ended before it began; then nothing more is held than before."""
+        ...
+
+    def attempted(self, outcome: Outcome, now: float) -> None:
+        """The attempt that was let begin has ended."""
+        ...
+
+    def settle(self, settlement: Settlement | None, now: float) -> None:
+        """The exchange has ended; without a settlement, what it held is given back. Another time does nothing."""
         ...
 
 
 class Limiter(Protocol):
-    """How much each caller has left."""
+    """How much is left: to each caller, and of each place."""
 
-    def admit(self, request: Request, now: float) -> Hold | Problem:
-        """Hold what `request` needs, or say why it can't begin at `now`; then nothing is held."""
+    def live(self, request: Request, state: LiveState, now: float) -> LiveState:
+        """`state` without the places that limits take away from `request`."""
+        ...
+
+    def hold(self, request: Request, decision: Decision) -> Hold:
+        """A hold on nothing as yet."""
         ...
 
 

@@ -27,8 +27,9 @@ from gateway.core.policy import Snapshot
 from gateway.ledger.audit import Audit
 from gateway.ledger.metrics import WorkerMeter
 from gateway.pipeline import World
+from gateway.state.accounts.local import LocalAccounts
+from gateway.state.limits import AccountLimiter
 from gateway.state.live import LocalLive
-from gateway.state.rates import LocalLimiter
 from gateway.state.store.port import Store
 from gateway.state.store.remote import RemoteStore
 from gateway.state.store.url import parse
@@ -60,7 +61,7 @@ class Worker:
         self.ledger = Audit(Path(start.state, "ledger"), f"worker-{start.number}", self.clock)
         self.live = LocalLive(bounds, snapshot.policy.deployments, start.workers)
         self.live.cordon(start.cordoned)
-        self.limiter = LocalLimiter(snapshot.access, start.workers, self.clock.now())
+        self.limiter = AccountLimiter(LocalAccounts(self.clock.now, start.workers), snapshot, self.clock.now())
         self.meter = WorkerMeter(snapshot)
         self._stores = {name: RemoteStore(parse(url), loop) for name, url in start.stores.items()}
         self.store: Store | None = self._stores.get("state")  # limits and what else is no content
@@ -105,7 +106,7 @@ class Worker:
         renewed = [name for name, address in switch.addresses.items() if self._addresses.get(name) != address]
         self.plane.adopt(switch.prepared, switch.world)
         self.meter.adopt(switch.prepared.timeline.snapshot)
-        self.limiter.adopt(switch.prepared.timeline.snapshot.access, self.clock.now())
+        self.limiter.adopt(switch.prepared.timeline.snapshot, self.clock.now())
         self.live.adopt(bounds, deployments, renewed)
         self.transport.bounds = bounds
         self.transport.retire(switch.addresses.values())

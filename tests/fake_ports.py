@@ -1,18 +1,21 @@
 """A fake for each port of the pipeline, and scripts for what upstreams do. Nothing here opens a connection."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Generator, Mapping
 from dataclasses import dataclass, field
+from typing import Generic, TypeVar
 
 from small_world import NOW
 
 from gateway.core.answer import Problem
+from gateway.core.charging import Counted
 from gateway.core.decide import Decision
 from gateway.core.exchange import Attempt, Ended, Fault, Outcome, Request, Usage
 from gateway.core.live import ALL_WELL, LiveState
 from gateway.core.settlement import Settlement
 from gateway.ports import Callback, Client, EgressRefused, Flow
 
+T = TypeVar("T")
 USAGE = Usage(uncached=90, cached=10, output=20, reported=True)
 SERVED = Outcome(Ended.SERVED, status=200, usage=USAGE, finish="stop")
 EVENT = b'data: {"choices":[{"index":0,"delta":{"content":"hi"}}]}\n\n'
@@ -219,16 +222,23 @@ class FakeLive:
 
 @dataclass
 class FakeLimiter:
-    """Lets everything in unless `refuses`. `held`: ids of requests that hold something; `settled`: (id, tokens) of the others."""
+    """Lets everything in unless `refuses`; `over` does not let attempts begin, by deployment id. `asks`: it answers after an await.
+
+    `held`: ids of requests that hold something; `settled`: (id, tokens) of the others. `at_places`: attempts that hold something.
+    """
 
     refuses: Problem | None = None
+    over: Mapping[str, Outcome] = field(default_factory=dict)
+    asks: bool = False
     held: list[str] = field(default_factory=list)
+    at_places: list[str] = field(default_factory=list)
+    most_at_places: int = 0
     settled: list[tuple[str, int]] = field(default_factory=list)
 
-    def admit(self, request: Request, now: float) -> "FakeHold | Problem":
-        if self.refuses is not None:
-            return self.refuses
-        self.held.append(request.id)
+    def live(self, request: Request, state: LiveState, now: float) -> LiveState:
+        return state
+
+    def hold(self, request: Request, decision: Decision) -> "FakeHold":
         return FakeHold(self, request.id)
 
 
@@ -237,10 +247,40 @@ class FakeHold:
     limiter: FakeLimiter
     id: str
     headers: Mapping[str, str] = field(default_factory=lambda: {"x-ratelimit-remaining-requests": "7"})
+    books: tuple[Counted, ...] = ()
 
-    def settle(self, tokens: int, now: float) -> None:
-        self.limiter.held.remove(self.id)  # raises if it was settled before
-        self.limiter.settled.append((self.id, tokens))
+    def admit(self, now: float) -> Problem | Awaitable[Problem | None] | None:
+        if self.limiter.refuses is None:
+            self.limiter.held.append(self.id)
+        return Later(self.limiter.refuses) if self.limiter.asks else self.limiter.refuses
+
+    def attempt(self, attempt: Attempt, now: float) -> Outcome | Awaitable[Outcome | None] | None:
+        over = self.limiter.over.get(attempt.deployment.id)
+        if over is None:
+            self.limiter.at_places.append(attempt.deployment.id)
+            self.limiter.most_at_places = max(self.limiter.most_at_places, len(self.limiter.at_places))
+        return Later(over) if self.limiter.asks else over
+
+    def attempted(self, outcome: Outcome, now: float) -> None:
+        self.limiter.at_places.pop()  # raises if nothing was let begin
+
+    def settle(self, settlement: Settlement | None, now: float) -> None:
+        if self.id in self.limiter.held:
+            self.limiter.held.remove(self.id)
+            usage = None if settlement is None else settlement.usage
+            self.limiter.settled.append((self.id, 0 if usage is None else usage.input + usage.output))
+        self.limiter.at_places.clear()
+
+
+@dataclass
+class Later(Generic[T]):
+    """`answer`, after one await. No coroutine, since nobody minds one that is never awaited."""
+
+    answer: T
+
+    def __await__(self) -> Generator[None, None, T]:
+        yield
+        return self.answer
 
 
 @dataclass

@@ -27,8 +27,9 @@ from gateway.core.pricing import Capacity, Tariff
 from gateway.core.rates import Rates
 from gateway.pipeline import World
 from gateway.simulators import Simulator
+from gateway.state.accounts.local import LocalAccounts
+from gateway.state.limits import AccountLimiter
 from gateway.state.live import LocalLive
-from gateway.state.rates import LocalLimiter
 from gateway.state.watching import Watched
 from gateway.upstream.address import address_of
 from gateway.upstream.http import Transport
@@ -112,7 +113,7 @@ async def in_process(
         upstreams = Upstreams(transport, addresses, dict.fromkeys(addresses), bounds, clock, loop)
         ledger, meter, counter = FakeLedger(), FakeMeter(), itertools.count()
         defects: list[BaseException] = []
-        limiter = LocalLimiter(policy.access, 1, clock.now())
+        limiter = AccountLimiter(LocalAccounts(clock.now), policy, clock.now())
         world = World(
             clock, Watched(upstreams, live, clock), ledger, live, meter, bounds, lambda: next(counter), defects.append, limiter
         )

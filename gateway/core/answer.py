@@ -4,10 +4,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from gateway.core.budgets import SPENT
 from gateway.core.decide import Decision, Verdict
 from gateway.core.exchange import Ended, Fault, Outcome, Usage
 from gateway.core.explain import refusal_message, too_long_message, unavailable_message
 from gateway.core.fleeting import fleeting
+from gateway.core.live import BUDGET, LIMITS
+from gateway.core.rates import RATE_LIMITED
+
+OVER_RATE: Final = "over_rate"  # codes of attempts that a limit of our own did not let begin
+OVER_QUOTA: Final = "over_quota"
+OVER_BUDGET: Final = "over_budget"
+OVER: Final = frozenset({OVER_RATE, OVER_QUOTA, OVER_BUDGET})
 
 RETRY_AFTER_S = 30.0  # where nothing tells when a route will be back: one breaker period and its doubling
 
@@ -58,8 +66,13 @@ def refused(decision: Decision, now: float) -> Problem:
         case Verdict.TOO_LONG:
             return Problem(400, "context_length_exceeded", too_long_message(decision), "messages", should_retry=False)
         case Verdict.UNAVAILABLE:
+            words = {blocked.word for blocked in decision.blocking}
             until = [blocked.until for blocked in decision.blocking if blocked.until is not None]
             wait_s = max(1.0, min(until) - now) if until else RETRY_AFTER_S
+            if words <= LIMITS:
+                spent = BUDGET in words
+                code, retry = (SPENT, False) if spent else (RATE_LIMITED, None)
+                return Problem(429, code, unavailable_message(decision), retry_after_s=wait_s, should_retry=retry)
             return Problem(503, "no_route_available", unavailable_message(decision), retry_after_s=wait_s)
         case Verdict.REFUSED | Verdict.ROUTED:
             return Problem(403, "no_route_allowed", refusal_message(decision), should_retry=False)
@@ -75,6 +88,12 @@ def failed(outcomes: list[Outcome]) -> Problem:
     waits = [outcome.retry_after_s for outcome in outcomes if outcome.retry_after_s is not None]
     tried = f"{len(outcomes)} allowed {'route was' if len(outcomes) == 1 else 'routes were'} tried"
     how = ", ".join(dict.fromkeys(f"{outcome.ended} ({outcome.code or outcome.status})" for outcome in outcomes))
+    if all(outcome.code in OVER for outcome in outcomes):  # none of them was asked: our own limits stand before all
+        wait_s = max(1.0, min(waits)) if waits else RETRY_AFTER_S
+        message = f"{len(outcomes)} allowed {'route is' if len(outcomes) == 1 else 'routes are'} over a limit: {how}"
+        if any(outcome.code == OVER_BUDGET for outcome in outcomes):
+            return Problem(429, SPENT, message, retry_after_s=wait_s, should_retry=False)
+        return Problem(429, RATE_LIMITED, message, retry_after_s=wait_s)
     if all(outcome.ended in (Ended.THROTTLED, Ended.EXHAUSTED) for outcome in outcomes):
         wait_s = max(1.0, min(waits)) if waits else RETRY_AFTER_S
         return Problem(503, "no_route_available", f"{tried}, and all are at their limits: {how}", retry_after_s=wait_s)

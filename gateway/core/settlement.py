@@ -5,12 +5,16 @@ No content, no key, no address of a caller.
 
 from collections.abc import Mapping
 from decimal import Decimal
+from typing import Final
 
-from gateway.core.charging import Charge
+from gateway.core.budgets import SPENT
+from gateway.core.charging import Charge, Counted, charged
 from gateway.core.decide import Decision, Verdict
 from gateway.core.exchange import Cost, Ended, Outcome, Request, Tried, Usage
 from gateway.core.fleeting import fleeting
 from gateway.core.rates import LIMITED, RATE_LIMITED
+
+LIMITING: Final = frozenset({RATE_LIMITED, SPENT})  # codes of errors of whoever asks too much
 
 
 @fleeting(frozen=True, slots=True)
@@ -38,17 +42,25 @@ class Settlement:
     @property
     def result(self) -> str:
         """One word for tables and metrics: how the last attempt ended, or the decision's verdict where nothing was tried."""
+        if self.code in LIMITING:
+            return LIMITED
         if self.tried:
             return self.tried[-1].outcome.ended.value
         if self.decision.verdict is not Verdict.ROUTED:
             return str(self.decision.verdict)
-        if self.code == RATE_LIMITED:
-            return LIMITED
         return str(Ended.FAILED if self.status else Ended.CLIENT_GONE)
 
 
-def settle(request: Request, decision: Decision, tried: tuple[Tried, ...], status: int, code: str, ended: float) -> Settlement:
-    """Sum up an exchange. Each attempt that processed tokens costs what its own deployment charges.
+def settle(
+    request: Request,
+    decision: Decision,
+    tried: tuple[Tried, ...],
+    status: int,
+    code: str,
+    ended: float,
+    books: tuple[Counted, ...] = (),
+) -> Settlement:
+    """Sum up an exchange that counts toward `books`. Each attempt that processed tokens costs what its own deployment charges.
 
     A failed attempt without reported usage costs nothing here: an estimate of a failure is never charged silently.
     """
@@ -61,7 +73,8 @@ def settle(request: Request, decision: Decision, tried: tuple[Tried, ...], statu
         usd += cost.usd
         basis = "estimated" if "estimated" in (basis, cost.basis) else cost.basis
         usage = found if usage is None else _sum(usage, found)
-    return Settlement(request, decision, tried, usage, Cost(usd, basis), status, code, ended)
+    charges = charged(books, usage, usd, tried) if books else ()
+    return Settlement(request, decision, tried, usage, Cost(usd, basis), status, code, ended, charges)
 
 
 _UNCHARGED = frozenset({Ended.REJECTED, Ended.THROTTLED, Ended.EXHAUSTED, Ended.FAILED, Ended.UNKNOWN})

@@ -11,6 +11,7 @@ from typing import Final
 
 from gateway.core.decide import Verdict
 from gateway.core.exchange import Ended
+from gateway.core.live import LIMITS
 from gateway.core.policy import Snapshot
 from gateway.core.rates import LIMITED
 from gateway.core.terms import OTHER, Because
@@ -97,9 +98,7 @@ class Labels:
 
     def clean(self, family: Family, values: tuple[str, ...]) -> tuple[str, ...]:
         """`values` of the family's labels, each that is not allowed replaced by `other`."""
-        return tuple(
-            value if value in self.allowed[label] else OTHER for label, value in zip(family.labels, values, strict=True)
-        )
+        return tuple(value if value in self.allowed[label] else OTHER for label, value in zip(family.labels, values, strict=True))
 
 
-LIVE_WORDS: Final = frozenset({"throttled", "exhausted", "breaker", "full", "cordoned", "quota"})
+LIVE_WORDS: Final = frozenset({"throttled", "exhausted", "breaker", "full", "cordoned", *LIMITS})

@@ -6,15 +6,16 @@ whatever went wrong; it is the same for every fault, and `test_planted_bugs` sho
 
 import asyncio
 import itertools
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from fake_ports import FakeCall, FakeClient, FakeClock, FakeLedger, FakeLimiter, FakeLive, FakeMeter, FakeUpstream, Script
+from fake_ports import FakeCall, FakeClient, FakeClock, FakeHold, FakeLedger, FakeLimiter, FakeLive, FakeMeter, FakeUpstream, Script
 from small_world import NOW, access, snapshot
 
 from gateway.core.answer import Answer, Problem
 from gateway.core.bounds import Bounds
+from gateway.core.charging import Counted
 from gateway.core.decide import Decision
 from gateway.core.exchange import Attempt, Ended, Fault, Needs, Outcome, Request, Scope, Usage
 from gateway.core.facts import NO, YES, RequestFacts
@@ -22,7 +23,7 @@ from gateway.core.live import LiveState
 from gateway.core.settlement import Settlement
 from gateway.core.view import View
 from gateway.pipeline import World
-from gateway.ports import Callback, Client, Flow, Hold
+from gateway.ports import Callback, Client, Flow
 
 Exchange = Callable[[World, View, Request, Client], Coroutine[Any, Any, Answer]]
 
@@ -156,9 +157,46 @@ class TappedLimiter:
     limiter: FakeLimiter
     tap: Tap
 
-    def admit(self, request: Request, now: float) -> Hold | Problem:
+    def live(self, request: Request, state: LiveState, now: float) -> LiveState:
+        self.tap("read")  # fails as reading live state does: before anything is decided
+        return self.limiter.live(request, state, now)
+
+    def hold(self, request: Request, decision: Decision) -> "TappedHold":
+        self.tap("hold")
+        return TappedHold(self.limiter.hold(request, decision), self.tap)
+
+
+@dataclass
+class TappedHold:
+    """A hold whose every use but the last can fail."""
+
+    hold: FakeHold
+    tap: Tap
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        return self.hold.headers
+
+    @property
+    def books(self) -> tuple[Counted, ...]:
+        return self.hold.books
+
+    def admit(self, now: float) -> Problem | Awaitable[Problem | None] | None:
+        said = self.hold.admit(now)  # what is asked for happens, and then fails to be confirmed
         self.tap("admit")
-        return self.limiter.admit(request, now)
+        return said
+
+    def attempt(self, attempt: Attempt, now: float) -> Outcome | Awaitable[Outcome | None] | None:
+        said = self.hold.attempt(attempt, now)
+        self.tap("attempt")
+        return said
+
+    def attempted(self, outcome: Outcome, now: float) -> None:
+        self.hold.attempted(outcome, now)
+        self.tap("attempted")
+
+    def settle(self, settlement: Settlement | None, now: float) -> None:
+        self.hold.settle(settlement, now)
 
 
 @dataclass
@@ -189,6 +227,11 @@ class TappedClient:
         self.tap("end_stream")
 
 
+OVER_QUOTA = Outcome(Ended.EXHAUSTED, Fault.OURS, Scope.DEPLOYMENT, code="over_quota", retry_after_s=60.0, sent=False)
+BETA = (("one/beta", OVER_QUOTA),)
+ALL = tuple((name, OVER_QUOTA) for name in ("one/alpha", "one/beta", "two/alpha", "two/beta", "three/alpha"))
+
+
 @dataclass(frozen=True)
 class Course:
     """What an exchange meets: a kind of request, and what each upstream in turn does."""
@@ -199,6 +242,8 @@ class Course:
     key: str = "ward"
     asked: str = "auto"
     over_its_rate: bool = False
+    over: tuple[tuple[str, Outcome], ...] = ()  # deployments that a limit of ours lets nobody begin at, and what is said
+    asks: bool = False  # the limiter has to ask somebody first
 
 
 def _courses() -> Iterator[Course]:
@@ -212,6 +257,13 @@ def _courses() -> Iterator[Course]:
         yield Course(f"{kind}, rejected", stream, (Script(refuses=REJECTED),))
         yield Course(f"{kind}, refused by rules", stream, key="store", asked="beta")
         yield Course(f"{kind}, over its rate", stream, over_its_rate=True)
+        yield Course(f"{kind}, near its rate", stream, asks=True)
+        yield Course(f"{kind}, over its rate as the store says", stream, over_its_rate=True, asks=True)
+        yield Course(f"{kind}, the first over its quota", stream, (Script(refuses=FAILED),), over=(("one/alpha", OVER_QUOTA),))
+        yield Course(
+            f"{kind}, the second over its quota as the store says", stream, (Script(refuses=FAILED),), over=BETA, asks=True
+        )
+        yield Course(f"{kind}, all over their quotas", stream, over=ALL)
     yield Course("stream, slow, then elsewhere", True, (Script(silent=None), Script(silent=2)))
     yield Course("stream, slow, then rejected", True, (Script(silent=2, refuses=FAILED), Script(refuses=REJECTED)))
     yield Course("stream, slow everywhere", True, (Script(silent=None),) * 9)
@@ -250,7 +302,7 @@ class Trip:
 
 def travel(exchange: Exchange, course: Course, tap: Tap, *, leave_at: int | None = None, stop_at: int | None = None) -> Trip:
     """Run an exchange to its end. At the await of that number the client hangs up (`leave_at`) or the worker stops (`stop_at`)."""
-    limiter = FakeLimiter(OVER_ITS_RATE if course.over_its_rate else None)
+    limiter = FakeLimiter(OVER_ITS_RATE if course.over_its_rate else None, dict(course.over), course.asks)
     trip = Trip(course, tap, FakeUpstream(list(course.scripts)), FakeLedger(), FakeLive(), FakeMeter(), FakeClient(), limiter)
     counter = itertools.count()
     world = World(
@@ -347,8 +399,19 @@ def complaints(trip: Trip) -> Iterable[str]:
     if spoke and opened[-1] is not spoke[0]:
         yield "another route was tried after content"
     yield from trip.client.wrongs
-    if trip.limiter.held:
+    if trip.limiter.held or trip.limiter.at_places:
         yield "something is still on hold"
+    over = [name for name, _ in trip.course.over]
+    yield from (f"{name} was contacted over its limit" for name in names if name in over)
+    yield from (f"{name} is begun in the ledger, and never was" for name in trip.begun if name in over)
+    if trip.limiter.most_at_places > 1:
+        yield "a place is held while another is tried"
+    last = max((routes.index(name) for name in recorded if name in routes), default=-1)
+    said = [(tried.attempt.deployment.id, tried.outcome) for tried in settlement.tried]
+    if not trip.tap.failed and any(one not in said for one in trip.course.over if one[0] in routes[: last + 1]):
+        yield "what a limit stopped is not in the record"
+    if any(name in over for name, _ in trip.live.reports):
+        yield "what our own limits stopped counts against a place"
     if trip.course.over_its_rate and opened:
         yield f"{len(opened)} calls were made for a caller over its rate"
     usage = settlement.usage
@@ -366,7 +429,7 @@ def _complaints_of_the_answer(trip: Trip, settlement: Settlement) -> Iterable[st
             yield "it cancelled itself"
         if settlement.status != (0 if trip.client.gone else 503 if trip.client.head is None else 200):
             yield f"status {settlement.status} for somebody who was cut off"
-        if trip.upstream.calls[-1].relaying and settlement.usage is None and not failed:
+        if trip.upstream.calls and trip.upstream.calls[-1].relaying and settlement.usage is None and not failed:
             yield "what a stream had used when it was cut off is owed by nobody"
         return
     if trip.raised is not None:

@@ -28,9 +28,9 @@ BUGS = {
         "        if outcome is not None:\n            opening.abort()\n",
     ),
     "the ledger learns of it afterwards": (
-        "            course.world.ledger.begun(course.request, course.decision, attempt)\n",
-        "            late = course.tried[-1].attempt if course.tried else attempt\n"
-        "            course.world.ledger.begun(course.request, course.decision, late)\n",
+        "                world.ledger.begun(course.request, course.decision, attempt)\n",
+        "                late = course.tried[-1].attempt if course.tried else attempt\n"
+        "                world.ledger.begun(course.request, course.decision, late)\n",
     ),
     "a failed line is no reason to stop": (
         '            return _said(course, Problem(503, "ledger_unavailable",',
@@ -40,9 +40,26 @@ BUGS = {
         "    finally:\n        _settled(course, answer or",
         "    else:\n        _settled(course, answer or",
     ),
-    "what was held stays on hold": ("        course.hold.settle(0 if", "        (lambda *_: None)(0 if"),
-    "what was used is given back": ("settle(0 if usage is None else usage.input + usage.output, now)", "settle(0, now)"),
-    "whoever is over a limit is let in": ("        return _said(course, hold)\n", "        return await _serve(course)\n"),
+    "what was held stays on hold": ("        course.hold.settle(settlement, now)\n", "        pass\n"),
+    "what was used is given back": ("        course.hold.settle(settlement, now)\n", "        course.hold.settle(None, now)\n"),
+    "whoever is over a limit is let in": (
+        "return await _serve(course) if said is None else _said(course, said)",
+        "return await _serve(course)",
+    ),
+    "the hold is noted when it is granted": (
+        "    course.hold = course.world.limiter.hold(course.request, course.decision)\n    said = course.hold.admit(",
+        "    hold = course.world.limiter.hold(course.request, course.decision)\n    said = hold.admit(",
+    ),
+    "a store is not waited for": (
+        "    if said is not None and not isinstance(said, Problem):\n        said = await said\n",
+        "    said = said if isinstance(said, Problem) else None\n",
+    ),
+    "a limit of a place is not asked": ("        if over is not None:  # a limit", "        if False:  # a limit"),
+    "what a limit stopped is not in the record": (
+        "            course.tried.append(Tried(attempt, over, now, now))\n",
+        "            course.tried.append(Tried(attempt, BROKEN, now, now)) if not course.tried else None\n",
+    ),
+    "a place is held to the end": ("        course.hold.attempted(outcome, ended)\n", ""),
     "settled twice": (
         "        finally:\n            world.meter.settled(settlement)",
         "        finally:\n            world.meter.settled(settlement)\n            world.meter.settled(settlement)",
@@ -67,14 +84,14 @@ BUGS = {
         "        if outcome.ended is Ended.CLIENT_GONE:\n",
     ),
     "the next one serves too": (
-        "        if answer is not None:\n            return answer\n",
-        "        if answer is not None and len(course.tried) > 1:\n            return answer\n",
+        "            if answer is not None:\n                return answer\n",
+        "            if answer is not None and len(course.tried) > 1:\n                return answer\n",
     ),
     "what was used before a stop is forgotten": ("    return replace(how, usage=opening.used())", "    return how"),
     "a stop is taken for a client that left": ("gone() if course.client.gone else Answer", "gone() if True else Answer"),
     "the record does not hold the error": (
-        "answer.status, answer.code, now)",
-        'answer.status, "", now)',
+        "answer.status, answer.code, now, books)",
+        'answer.status, "", now, books)',
     ),
     "a failover of its own mind": (
         "from gateway.core.failover import failover",

@@ -69,6 +69,12 @@ class LeasedBook(Leased):
         oldest = min((number for number in (self._oldest, *self._totals) if number >= oldest_of(book, now)), default=None)
         return SOON_S if oldest is None else max(SOON_S, leaves(book, oldest) - now)
 
+    def left(self, now: float) -> int:
+        """What is left among all, as far as is known here. A share has to be brought up to `now` first."""
+        if self._lost and not self._begin <= now < self._end:
+            self._turn(now)
+        return super().left(now)
+
     def reset_s(self, now: float) -> float:
         """Seconds until the window holds nothing of what it holds now."""
         book = self.book

@@ -105,7 +105,7 @@ class Leased(ABC):
     def take(self, amount: int, now: float) -> Said:
         """Hold `amount`."""
         left = self._free - amount
-        if left >= 0:
+        if left >= 0 and not self._lost:  # a share has to be brought up to `now` first, or an idle bucket would hold twice its size
             self._free = left
             self._held += amount
             self._taken += amount

@@ -7,6 +7,7 @@ import difflib
 import json
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final
 
@@ -49,6 +50,18 @@ PARTS: Final = {
 }
 """Kinds of content part, and the ability that each needs of a model."""
 
+_SCALARS: Final = frozenset({str, int, float, bool, type(None)})
+_USUAL: Final[dict[str, frozenset[type]]] = {
+    **{name: frozenset(types if isinstance(types, tuple) else (types,)) - {list, dict} for name, (types, _) in _TYPES.items()},
+    "messages": frozenset({list}),
+}
+"""What a field of a usual request may be, exactly; one that is not listed may be any scalar."""
+
+_COUNTS: Final = ("max_tokens", "max_completion_tokens", "n")
+_USUAL_ROLES: Final = ROLES - {"tool"}
+_ASKS_FOR_USAGE: Final = {"include_usage": True}
+_USUAL_DEPTH: Final = 3  # body, messages, message
+
 IMAGE_TOKENS: Final = 1_000  # an image is some hundreds to some thousands of tokens, by size and model
 MESSAGE_TOKENS: Final = 4  # what a chat template adds to a message, about
 MODEL_CHARS_MAX: Final = 256  # the longest name of a model on any hub is below 100; names are compared and remembered
@@ -60,7 +73,15 @@ _NAME_END: Final = re.compile(rb'"\s*:')
 literal, so that the search skips from quote to quote."""
 
 
-def parse(body: bytes, bounds: Bounds) -> dict[str, Any]:
+@dataclass(slots=True)
+class Parsed:
+    """A body that is an object of its own shape, and what it holds if that was plain to see: then `check` has nothing to say."""
+
+    body: dict[str, Any]
+    reading: "Reading | None"
+
+
+def parse(body: bytes, bounds: Bounds) -> Parsed:
     """The body as an object. Raises Problem (400): not JSON, not an object, nested too deep, a name twice."""
     try:
         found = orjson.loads(body)
@@ -69,10 +90,42 @@ def parse(body: bytes, bounds: Bounds) -> dict[str, Any]:
         raise Problem(400, "invalid_json", f"the body is not valid JSON: {error.msg} (at character {error.pos})") from None
     if not isinstance(found, dict):
         raise Problem(400, "invalid_json", "the body must be a JSON object")
-    names, texts = _count(found, bounds.json_depth_max)
+    seen = _glance(found) if bounds.json_depth_max >= _USUAL_DEPTH else None
+    reading, names, texts = seen or (None, *_count(found, bounds.json_depth_max))
     if not _adds_up(body, names, texts):
         _refuse_duplicates(body)
-    return found
+    return Parsed(found, reading)
+
+
+def _glance(body: dict[str, Any]) -> "tuple[Reading, int, int] | None":
+    """What a body holds, and how many names and texts, if it is of the usual shape: scalars, and messages of a role and a text.
+
+    One pass instead of three (`_count`, `check`, `Reading`), for a third of their 25 µs; None where there is more to see, or
+    anything to complain of.
+    """
+    names, texts = len(body), 0
+    for name, value in body.items():
+        kind = type(value)
+        if kind is str:
+            texts += 1
+        elif kind is int and value < 1 and name in _COUNTS:
+            return None
+        if kind not in _USUAL.get(name, _SCALARS):
+            if name != "stream_options" or value != _ASKS_FOR_USAGE:
+                return None
+            names += 1
+    messages, model, last, chars = body.get("messages"), body.get("model"), "", 0
+    if not messages or not model or len(model) > MODEL_CHARS_MAX:
+        return None
+    for message in messages:
+        if type(message) is not dict or len(message) != 2:
+            return None
+        role, content = message.get("role"), message.get("content")
+        if type(content) is not str or type(role) is not str or role not in _USUAL_ROLES:
+            return None
+        chars += len(content)
+        last = content or last
+    return Reading(chars, len(messages), script_of(last)), names + 2 * len(messages), texts + 2 * len(messages)
 
 
 def _count(value: dict[str, Any], depth_max: int) -> tuple[int, int]:
@@ -145,7 +198,7 @@ def check(body: Mapping[str, Any]) -> None:
         raise Problem(400, "invalid_value", f"`model` must have 1 to {MODEL_CHARS_MAX} characters", "model")
     if not body["messages"]:
         raise Problem(400, "invalid_value", "`messages` is empty; send at least one", "messages")
-    for name in ("max_tokens", "max_completion_tokens", "n"):
+    for name in _COUNTS:
         if body.get(name) is not None and body[name] < 1:
             raise Problem(400, "invalid_value", f"`{name}` must be at least 1", name)
     for index, tool in enumerate(body.get("tools") or ()):
@@ -154,16 +207,29 @@ def check(body: Mapping[str, Any]) -> None:
 
 
 class Reading:
-    """What the messages and tools of a body hold, found in one pass. Raises Problem (400) while constructed."""
+    """What the messages and tools of a body hold."""
 
     __slots__ = ("abilities", "chars", "images", "messages", "remote", "script", "tools")
 
-    def __init__(self, body: Mapping[str, Any]) -> None:
-        self.abilities: set[str] = set()
+    def __init__(self, chars: int = 0, messages: int = 0, script: Script = Script.LATIN) -> None:
+        """Of messages of text alone; `of` reads all else."""
+        self.abilities: frozenset[str] = frozenset()
         self.tools: frozenset[str] = frozenset()
-        self.chars = 0
+        self.chars = chars
         self.images = 0
+        self.messages = messages
         self.remote = False
+        self.script = script
+
+    @classmethod
+    def of(cls, body: Mapping[str, Any]) -> "Reading":
+        """Of a body that `check` has let pass, in one pass. Raises Problem (400)."""
+        reading = cls()
+        reading._read(body)
+        return reading
+
+    def _read(self, body: Mapping[str, Any]) -> None:
+        abilities: set[str] = set()
         last = ""
         messages: Sequence[Any] = body["messages"]
         for index, message in enumerate(messages):
@@ -178,23 +244,24 @@ class Reading:
                 self.chars += len(content)
                 last = content or last
             elif type(content) is list:
-                last = self._parts(content, index) or last
+                last = self._parts(content, index, abilities) or last
             elif content is not None:
                 where = f"messages[{index}].content"
                 raise Problem(400, "invalid_type", f"`{where}` must be a string or a list", where)
             if message.get("tool_calls") or role == "tool":
-                self.abilities.add("tools")
+                abilities.add("tools")
                 self.chars += len(orjson.dumps(message.get("tool_calls") or ()))
         self.messages = len(messages)
-        self.script: Script = script_of(last)
+        self.script = script_of(last)
         if body.get("tools"):
-            self.abilities.add("tools")
+            abilities.add("tools")
             self.tools = frozenset(tool["type"] for tool in body["tools"])
             self.chars += len(orjson.dumps(body["tools"]))
         if (body.get("response_format") or {}).get("type") == "json_schema":
-            self.abilities.add("json_schema")
+            abilities.add("json_schema")
+        self.abilities = frozenset(abilities)
 
-    def _parts(self, parts: Sequence[Any], index: int) -> str:
+    def _parts(self, parts: Sequence[Any], index: int, abilities: set[str]) -> str:
         last = ""
         for place, part in enumerate(parts):
             kind = part.get("type") if type(part) is dict else None
@@ -202,7 +269,7 @@ class Reading:
             if type(kind) is not str or kind not in PARTS:
                 raise Problem(400, "invalid_value", f"`{where}.type` must be one of {', '.join(PARTS)}", where)
             if ability := PARTS[kind]:
-                self.abilities.add(ability)
+                abilities.add(ability)
             if kind == "image_url":
                 self.images += 1
                 image = part.get("image_url")
@@ -220,14 +287,8 @@ class Reading:
     def needs(self, body: Mapping[str, Any], text_tokens: int) -> Needs:
         """What this request needs, with `text_tokens` estimated for its `chars`."""
         wished = body.get("max_completion_tokens") or body.get("max_tokens")
-        return Needs(
-            api="chat",
-            abilities=frozenset(self.abilities),
-            tools=self.tools,
-            prompt_tokens=text_tokens + self.images * IMAGE_TOKENS + self.messages * MESSAGE_TOKENS,
-            output_tokens=wished,
-            remote_content=self.remote,
-        )
+        prompt_tokens = text_tokens + self.images * IMAGE_TOKENS + self.messages * MESSAGE_TOKENS
+        return Needs("chat", self.abilities, self.tools, prompt_tokens, wished, self.remote)
 
 
 def unknown_model(asked: str, known: Sequence[str]) -> Problem:

@@ -111,8 +111,8 @@ class Plane:
         client_id = head.client_id()
         if head.digest:
             self.heads.remember(head)
-        body = chat.parse(incoming.body, self.world.bounds)
-        request, script = desk.request(body, len(incoming.body), key, head, new_id(), client_id, now)
+        parsed = chat.parse(incoming.body, self.world.bounds)
+        request, script = desk.request(parsed, len(incoming.body), key, head, new_id(), client_id, now)
         self.in_flight += 1
         try:
             answer = await exchange(self.world, desk.view, request, client)

@@ -1,15 +1,23 @@
-"""A name that stands twice in an object is never taken for one of its two values: the quick count agrees with a slow reading."""
+"""A name that stands twice in an object is never taken for one of its two values: the quick count agrees with a slow reading.
+
+And a body that is seen through at a glance is the same request as it is when looked at closely.
+"""
 
 import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_world import NOW, snapshot
 
 from gateway.core.answer import Problem
 from gateway.core.bounds import Bounds
+from gateway.core.view import View
 from gateway.wire.chat import parse
+from gateway.wire.desk import Desk
+from gateway.wire.heads import Head
+from gateway.wire.text import Estimator
 
 TRICKY = [
     (r'{"a": ": starts with a colon"}', False),
@@ -86,3 +94,79 @@ def test_the_message_names_it_and_not_more_than_a_part_of_it() -> None:
         parse(json.dumps({long: 1})[:-1].encode() + f', "{long}": 2}}'.encode(), Bounds())
     assert long[:64] in caught.value.message
     assert long[:65] not in caught.value.message
+
+
+# --- at a glance ---------------------------------------------------------------------------------------------------------
+
+VIEW = View(snapshot(), NOW)
+MESSAGE = {"role": "user", "content": "hello"}
+USUAL: dict[str, list[Any]] = {
+    "stream": [True, False],
+    "stream_options": [{"include_usage": True}],
+    "max_tokens": [5],
+    "temperature": [0.5, 1],
+    "seed": [0],
+    "user": ["somebody"],
+    "stop": ["end"],
+    "unheard_of": ["x", 5, None],
+}
+ODD: dict[str, list[Any]] = {
+    "model": ["none", "", "a" * 300, None, 5],
+    "messages": [[], None, "hi"],
+    "stream": [None, 1],
+    "stream_options": [{"include_usage": False}, {}, None, {"include_usage": True, "more": "x"}, True],
+    "max_tokens": [0, -1, True, 1.5, None],
+    "max_completion_tokens": [7, 0],
+    "n": [1, 0],
+    "temperature": [True, "hot"],
+    "seed": [1.5],
+    "user": [5],
+    "stop": [["end"], 5],
+    "tools": [[], [{"type": "function"}], [{"type": 5}], "none"],
+    "response_format": [{"type": "json_schema"}, {}, "text"],
+    "gateway": [{"region": "DE"}, {}, None, "DE"],
+    "unheard_of": [[], {"a": "b"}],
+}
+SAID = ["", "hello", 'a "quoted" word', "你好，世界"]
+HEARD: list[Any] = [
+    *[{"role": role, "content": "hi"} for role in ("system", "assistant", "tool", "robot", None, ["user"])],
+    *[{"role": "user", "content": content} for content in (None, 5, [{"type": "text", "text": "part"}], {"a": 1})],
+    *[{**MESSAGE, "name": "n"}, {**MESSAGE, "tool_calls": [{}]}, {"role": "user", "name": "n"}, {}, "hi"],
+]
+MESSAGES = st.lists(st.sampled_from([{"role": "user", "content": content} for content in SAID]), min_size=1, max_size=3)
+BODIES = st.builds(
+    lambda usual, messages, odd, heard: {"model": "alpha", "messages": messages + heard, **usual, **odd},
+    st.fixed_dictionaries({}, optional={name: st.sampled_from(values) for name, values in USUAL.items()}),
+    MESSAGES,
+    st.sampled_from([{}, {}, *({name: value} for name, values in ODD.items() for value in values)]),
+    st.lists(st.sampled_from(HEARD), max_size=1),
+)
+
+
+def understood(body: dict[str, Any], bounds: Bounds) -> tuple[object, ...]:
+    """What a desk makes of `body`, and whether that was at a glance."""
+    desk, key, text = Desk(VIEW, Estimator()), VIEW.snapshot.access.keys["ward"], json.dumps(body).encode()
+    try:
+        parsed = parse(text, bounds)
+        glanced = parsed.reading is not None
+        request, script = desk.request(parsed, 0, key, Head("POST", "/", []), "id", "", NOW)
+    except Problem as problem:
+        return (problem.status, problem.code, problem.message, problem.param), False
+    assert {**request.body, "gateway": 0} == {**body, "gateway": 0}
+    return (request.asked, request.facts, request.needs, request.stream, request.wants_usage, script), glanced
+
+
+@settings(max_examples=600)
+@given(BODIES, st.sampled_from([64, 64, 3, 2]))
+def test_what_is_seen_at_a_glance_is_what_a_closer_look_finds(body: dict[str, Any], depth: int) -> None:
+    quick, glanced = understood(body, Bounds(json_depth_max=depth))
+    close, never = understood({**body, "looked_at": []}, Bounds(json_depth_max=depth))  # a list is never usual
+    assert not never
+    assert not glanced or depth >= 3
+    assert quick == close
+
+
+def test_usual_bodies_are_seen_at_a_glance() -> None:
+    message = {"role": "user", "content": 'a "quoted" word, and 你好'}
+    for more in ({}, {"temperature": 1, "max_tokens": 5, "stop": "x"}, {"stream": True, "stream_options": {"include_usage": True}}):
+        assert understood({"model": "alpha", "messages": [message] * 3, **more}, Bounds())[1]

@@ -51,10 +51,11 @@ class Table:
 class Applying:
     """Call it with facts: the mask of the lines that apply."""
 
-    __slots__ = ("_all", "_get", "_tables")
+    __slots__ = ("_all", "_get", "_known", "_tables")
 
     def __init__(self, lines: Iterable[tuple[When, Holds]]) -> None:
         tables: dict[str, Table] = {}
+        self._known: Memo[tuple[Any, ...], int] = Memo()  # the values of all facts that are tested -> the lines that apply
         self._all = 0
         for line, (when, holds) in enumerate(lines):
             self._all |= 1 << line
@@ -66,8 +67,13 @@ class Applying:
 
     def __call__(self, facts: RequestFacts) -> int:
         """The lines that apply to `facts`."""
+        values = self._get(facts)
+        lines = self._known.get(values)
+        return self._known.keep(values, self._apply(values, facts)) if lines is None else lines
+
+    def _apply(self, values: tuple[Any, ...], facts: RequestFacts) -> int:
         lines = self._all
-        for table, value in zip(self._tables, self._get(facts), strict=False):
+        for table, value in zip(self._tables, values, strict=False):
             let = table.known.get(value)
             if let is None:
                 let = table.known.keep(value, table.lets_apply(facts, self._all))

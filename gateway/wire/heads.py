@@ -8,10 +8,10 @@ kept: a head goes by its sha256.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
-from gateway.core.answer import Problem
+from gateway.core.answer import Answer, Problem
 from gateway.core.memo import Memo
 from gateway.wire.declared import PREFIX, Declared
 from gateway.wire.identity import Shown, shown
@@ -32,7 +32,9 @@ class Head:
     What follows from the headers is worked out when first asked for, and kept: it follows from nothing else.
     """
 
-    __slots__ = ("_client_id", "_shown", "chunked", "digest", "headers", "keep_alive", "method", "path", "said", "size_max")
+    __slots__ = (
+        "_client_id", "_shown", "chunked", "digest", "headers", "keep_alive", "method", "path", "said", "serve", "size_max",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -56,6 +58,7 @@ class Head:
         self.digest = digest
         self.size_max = size_max
         self.said: Declared | None = None  # what it declares, once the desk has read it
+        self.serve: Callable[..., Awaitable[Answer]] | None = None  # what answers at its path, once that was looked up
         self._shown: Shown | None = None
         self._client_id: str | None = None
 

@@ -86,6 +86,8 @@ class Plane:
 
     async def _handle(self, incoming: Incoming, client: Client) -> Answer:
         head = incoming.head
+        if head.serve is not None:  # it was here before
+            return await self._serve(head.serve, incoming, client)
         if not head.path.startswith("/"):
             head.path = _origin_form(head.path)
         path = head.path.partition("?")[0]
@@ -99,10 +101,14 @@ class Plane:
         if head.method != method and (head.method, method) != ("HEAD", "GET"):
             problem = Problem(405, "method_not_allowed", f"this path takes {method}", should_retry=False)
             return Answer(405, problem=problem, headers={**identified(incoming.head), "allow": method})
+        head.serve = serve
+        return await self._serve(serve, incoming, client)
+
+    def _serve(self, serve: "Handler", incoming: Incoming, client: Client) -> Awaitable[Answer]:
         now = self.world.clock.now()
         desk = self.desk(now)
-        key = identify(desk.view.snapshot.access, head.shown(), now, demo=self.demo)
-        return await serve(self, desk, key, incoming, client, now)
+        key = identify(desk.view.snapshot.access, incoming.head.shown(), now, demo=self.demo)
+        return serve(self, desk, key, incoming, client, now)
 
     async def _chat(self, desk: Desk, key: Key, incoming: Incoming, client: Client, now: float) -> Answer:
         if self.in_flight >= self.world.bounds.exchanges_max:

@@ -116,7 +116,7 @@ async def _admitted(course: Course) -> Answer:
 
 
 async def _serve(course: Course) -> Answer:
-    """Try the decision's routes until one serves, one says that the request itself is wrong, or none is left."""
+    """Try the decision's routes until one serves, one says that the request itself is wrong, or none is left (or may be tried)."""
     world = course.world
     routes = failover(course.decision, world.bounds.attempts_max)
     attempt: Attempt | None = next(routes)
@@ -139,7 +139,11 @@ async def _serve(course: Course) -> Answer:
         try:
             attempt = routes.send(course.tried[-1].outcome)
         except StopIteration:
-            attempt = None
+            break
+        last = course.tried[-1]
+        if over is None and not world.live.may_fail_over(last.outcome, last.ended):  # what was not begun is no call
+            world.meter.failover_refused()
+            break
     return _said(course, failed([tried.outcome for tried in course.tried]))
 
 
@@ -174,7 +178,7 @@ async def _attempt(course: Course, attempt: Attempt) -> Answer | None:
         ended = world.clock.now()
         course.tried[-1] = Tried(attempt, outcome, began, ended, first_content, opening.address, opening.dropped)
         course.hold.attempted(outcome, ended)
-        world.live.report(attempt, outcome, ended, first_content - began if first_content else None)
+        world.live.report(attempt, outcome, ended, first_content - began if first_content else None, request.stream)
 
 
 def _cancelled(course: Course, opening: Opening) -> Outcome:

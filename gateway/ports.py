@@ -131,7 +131,11 @@ class Live(Protocol):
 
     def read(self, now: float) -> LiveState: ...
 
-    def report(self, attempt: Attempt, outcome: Outcome, now: float, first_content_s: float | None) -> None: ...
+    def report(self, attempt: Attempt, outcome: Outcome, now: float, first_content_s: float | None, streamed: bool) -> None: ...
+
+    def may_fail_over(self, outcome: Outcome, now: float) -> bool:
+        """Whether another route may be tried at `now`, after an attempt that ended so; if it may, it counts as tried."""
+        ...
 
 
 class Hold(Protocol):
@@ -177,11 +181,15 @@ class Limiter(Protocol):
 
 
 class Meter(Protocol):
-    """Metrics: called once for each settlement, and for each ledger line that could not be kept."""
+    """Metrics: called once for each settlement, and for what no settlement says."""
 
     def settled(self, settlement: Settlement) -> None: ...
 
     def ledger_failed(self) -> None: ...
+
+    def failover_refused(self) -> None:
+        """A route that was left is not tried: failovers are too many just now."""
+        ...
 
 
 class EgressRefused(Exception):

@@ -211,13 +211,20 @@ class FakeLedger:
 @dataclass
 class FakeLive:
     state: LiveState = ALL_WELL
+    failovers: int = 1_000  # how many may be made
     reports: list[tuple[str, Outcome]] = field(default_factory=list)
 
     def read(self, now: float) -> LiveState:
         return self.state
 
-    def report(self, attempt: Attempt, outcome: Outcome, now: float, first_content_s: float | None) -> None:
+    def report(self, attempt: Attempt, outcome: Outcome, now: float, first_content_s: float | None, streamed: bool = False) -> None:
         self.reports.append((attempt.deployment.id, outcome))
+
+    def may_fail_over(self, outcome: Outcome, now: float) -> bool:
+        if not self.failovers:
+            return False
+        self.failovers -= 1
+        return True
 
 
 @dataclass
@@ -287,12 +294,16 @@ class Later(Generic[T]):
 class FakeMeter:
     count: int = 0
     failures: int = 0
+    refused_failovers: int = 0
 
     def settled(self, settlement: Settlement) -> None:
         self.count += 1
 
     def ledger_failed(self) -> None:
         self.failures += 1
+
+    def failover_refused(self) -> None:
+        self.refused_failovers += 1
 
 
 @dataclass

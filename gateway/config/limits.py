@@ -39,6 +39,14 @@ REASONS: Final = {
     "breaker_failures": "in a row, until an endpoint's breaker opens: rides out single errors",
     "breaker_open_s": "then one probe; doubles up to breaker_open_s_max while probes fail",
     "breaker_open_s_max": "the longest that a breaker stays open between probes",
+    "breaker_window_s": "in which shares of calls are counted: two of the usual scrapes, and as long as two openings",
+    "breaker_calls_min": "in a window, before a share of them means anything",
+    "breaker_failed_share": "of the calls in a window; from here on every other request would need another route anyway",
+    "breaker_slow_share": "of the streams in a window; single long prompts are slow anywhere",
+    "slow_first_content_s": "of a stream; reasoning is content, and 100k tokens of prompt are read in less",
+    "failovers_share": "of the requests in failovers_window_s; more is a storm that takes the next provider down too",
+    "failovers_free_per_s": "besides: where few ask, each of them may",
+    "failovers_window_s": "a breaker has opened by then, and failovers are not needed any more",
     "throttle_s": "for a 429 that doesn't say how long; Mistral's and Z.ai's don't",
     "throttle_s_max": "whatever a `retry-after` says",
     "drain_s_max": "SIGTERM waits this long for streams under way: an OpenAI client's own 600 s, and some",
@@ -63,7 +71,9 @@ ORDERED: Final = (
 
 def _key(item: dataclasses.Field[int] | dataclasses.Field[float]) -> Key:
     shape: Whole | Amount
-    if isinstance(item.default, float):
+    if item.name.endswith("_share"):
+        shape = Amount("a share", Decimal("0.01"), Decimal(1))
+    elif isinstance(item.default, float):
         shape = Amount("seconds", Decimal("0.01"), SECONDS_MOST)
     elif "_bytes" in item.name:
         shape = Whole("bytes", 1_024, BYTES_MOST)

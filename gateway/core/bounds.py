@@ -39,6 +39,14 @@ class Bounds:
     breaker_failures: int = 5  # in a row, until an endpoint's breaker opens: rides out single errors
     breaker_open_s: float = 15.0  # then one probe; doubles up to breaker_open_s_max while probes fail
     breaker_open_s_max: float = 300.0
+    breaker_window_s: float = 30.0  # in which shares of calls are counted: two of the usual scrapes, and as long as two openings
+    breaker_calls_min: int = 20  # in a window, before a share of them means anything
+    breaker_failed_share: float = 0.5  # of the calls in a window; from here on every other request would need another route anyway
+    breaker_slow_share: float = 0.5  # of the streams in a window; single long prompts are slow anywhere
+    slow_first_content_s: float = 20.0  # of a stream; reasoning is content, and 100k tokens of prompt are read in less
+    failovers_share: float = 0.2  # of the requests in failovers_window_s; more is a storm that takes the next provider down too
+    failovers_free_per_s: int = 10  # besides: where few ask, each of them may
+    failovers_window_s: float = 10.0  # a breaker has opened by then, and failovers are not needed any more
     throttle_s: float = 5.0  # for a 429 that doesn't say how long; Mistral's and Z.ai's don't
     throttle_s_max: float = 3_600.0  # whatever a `retry-after` says
 

@@ -34,11 +34,12 @@ class Family:
 REQUESTS: Final = Family("gateway_requests", ("tenant", "api", "result"), "Exchanges that ended, by how.")
 ATTEMPTS: Final = Family("gateway_attempts", ("deployment", "ended"), "Calls to deployments, by how they ended.")
 FAILOVERS: Final = Family("gateway_failovers", (), "Calls that were made because the one before had not served.")
+FAILOVERS_REFUSED: Final = Family("gateway_failovers_refused", (), "Failovers that were not made: they were too many just then.")
 REFUSALS: Final = Family("gateway_refusals", ("rule",), "Refused requests, by the words of the reasons against what was asked for.")
 TOKENS: Final = Family("gateway_tokens", ("deployment", "kind"), "Tokens, as reported or estimated; reasoning is part of output.")
 COST: Final = Family("gateway_cost_usd", ("tenant", "deployment", "basis"), "Marginal cost. The ledger has it exactly.")
 LEDGER_FAILURES: Final = Family("gateway_ledger_failures", (), "Ledger lines that could not be kept.")
-COUNTERS: Final = (REQUESTS, ATTEMPTS, FAILOVERS, REFUSALS, TOKENS, COST, LEDGER_FAILURES)
+COUNTERS: Final = (REQUESTS, ATTEMPTS, FAILOVERS, FAILOVERS_REFUSED, REFUSALS, TOKENS, COST, LEDGER_FAILURES)
 
 DURATION: Final = Family("gateway_request_duration_seconds", ("api", "stream"), "From a request to its last byte.", DURATIONS_S)
 FIRST_CONTENT: Final = Family(

@@ -20,6 +20,7 @@ from gateway.ledger.families import (
     COUNTERS,
     DURATION,
     FAILOVERS,
+    FAILOVERS_REFUSED,
     FIRST_CONTENT,
     HISTOGRAMS,
     LEDGER_FAILURES,
@@ -114,6 +115,10 @@ class WorkerMeter:
     def ledger_failed(self) -> None:
         """Count a ledger line that could not be kept."""
         self._counters[LEDGER_FAILURES][()] += 1
+
+    def failover_refused(self) -> None:
+        """Count a failover that was not made."""
+        self._counters[FAILOVERS_REFUSED][()] += 1
 
     def adopt(self, snapshot: Snapshot) -> None:
         """From now on labels are those of `snapshot`. What was counted stays."""

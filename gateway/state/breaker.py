@@ -47,6 +47,7 @@ class News:
     detail: str = ""
     retry_after_s: float | None = None
     word: str = "breaker"  # what a REFUSED is called
+    enough: bool = False  # of a BAD: so large a share of the last calls was, that it opens whatever the last few were
 
 
 GOOD: Final = News(Event.GOOD)
@@ -81,7 +82,7 @@ class Breaker:
         if self.phase is Phase.OPEN:
             return self
         failures = self.failures + 1
-        if self.phase is Phase.CLOSED and failures < bounds.breaker_failures:
+        if self.phase is Phase.CLOSED and failures < bounds.breaker_failures and not news.enough:
             return replace(self, failures=failures)
         for_s = min(bounds.breaker_open_s * self._doubled, bounds.breaker_open_s_max)
         return replace(self, failures=failures)._shut("breaker", news.detail, now, for_s)

@@ -6,6 +6,7 @@ outcome says that it is about the endpoint. Times are UTC seconds and arguments.
 """
 
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
 from math import inf
 from types import MappingProxyType
 from typing import Any, Final
@@ -15,6 +16,8 @@ from gateway.core.exchange import Attempt, Ended, Fault, Outcome, Scope
 from gateway.core.live import ALL_WELL, Blocked, LiveState
 from gateway.core.policy import Deployment
 from gateway.state.breaker import GOOD, NEUTRAL, WELL, Breaker, Event, News, Phase
+from gateway.state.failovers import Failovers
+from gateway.state.shares import Share
 
 SMOOTHING: Final = 0.2  # weight of the newest latency: about the last ten requests count
 STEP: Final = 1.2  # latencies are published again once one has moved by this factor
@@ -24,6 +27,7 @@ UNOPENED_S: Final = 1.0  # where nobody tells us of openings: how long a probe t
 FULL_S: Final = 1.0  # when one of the requests at a full endpoint will have ended nobody knows
 FULL: Final = Blocked("full", "as many requests under way as it takes", None)
 CORDONED: Final = Blocked("cordoned", "an admin had it cordoned", None)
+SLOW: Final = "slow_first_content"  # the detail of a breaker that opened because of it
 NO_ROOM: Final = "no_room"  # the code of a call that was not opened, because its endpoint had become full
 
 NOTHING: Final[Mapping[str, Blocked]] = ALL_WELL.blocked
@@ -71,11 +75,17 @@ class LocalLive:
         self._members: dict[str, list[str]] = {}  # endpoint id -> deployment ids
         self._known: set[str] = set()
         self._probes: dict[str, Attempt | None] = {}  # place -> the attempt on trial; None: whichever it will be
+        self._good: dict[str, int] = {}  # deployment id -> calls that served; streams apart, for only they can begin slowly
+        self._good_streams: dict[str, int] = {}
+        self._failed: dict[str, Share] = {}  # endpoint or deployment id
+        self._slow: dict[str, Share] = {}  # deployment id
+        self._begun = 0  # requests
+        self._failovers = Failovers()
         self._smooth_ms: dict[str, float] = {}
         self._published_ms: dict[str, int] = {}
         self._published = -inf  # when that was
         self._state = ALL_WELL
-        self._next = inf  # when time changes something
+        self._next = -inf  # when time changes something
         self._half_open = False
         self.watched = False  # set by whoever calls `opened`
         for deployment in deployments:
@@ -96,6 +106,10 @@ class LocalLive:
         self._room.clear()
         for deployment in deployments:
             self._learn(deployment)
+        self._failed.clear()  # their counts are of calls to other members
+        self._slow.clear()
+        self._good = {name: count for name, count in self._good.items() if name in self._known}
+        self._good_streams = {name: count for name, count in self._good_streams.items() if name in self._known}
         self._full = {name: self._full.get(name, FULL) for name, room in self._room.items() if self.in_flight.get(name, 0) >= room}
         stay = self._known | set(self._members)
         for endpoint in renewed:
@@ -113,6 +127,7 @@ class LocalLive:
 
     def read(self, now: float) -> LiveState:
         """Live state for one request that starts `now`."""
+        self._begun += 1
         if now >= self._next:
             self._pass(now)
         state = self._state
@@ -122,8 +137,11 @@ class LocalLive:
             self._publish()
         return state
 
-    def report(self, attempt: Attempt, outcome: Outcome, now: float, first_content_s: float | None) -> None:
-        """Learn from an attempt that ended at `now`; `first_content_s` is how long its first content took, if any came."""
+    def report(self, attempt: Attempt, outcome: Outcome, now: float, first_content_s: float | None, streamed: bool = False) -> None:
+        """Learn from an attempt that ended at `now`; `first_content_s` is how long its first content took, if any came.
+
+        `streamed`: whether that was a stream's; what is no stream has its first content when it has all.
+        """
         if outcome.code == NO_ROOM:  # it was never opened, and says nothing of the place
             return
         deployment = attempt.deployment
@@ -133,24 +151,40 @@ class LocalLive:
             self._learn(deployment)
         if now >= self._next:
             self._pass(now)
-        if outcome.ended is Ended.SERVED and not self._places:  # nearly always
-            if first_content_s is not None:
-                self._time(deployment.id, first_content_s, now)
-            return
+        slow = streamed and first_content_s is not None and first_content_s >= self._bounds.slow_first_content_s
+        if outcome.ended is Ended.SERVED and not slow:
+            good = self._good_streams if streamed else self._good
+            good[deployment.id] = good.get(deployment.id, 0) + 1
+            if not self._places:  # nearly always
+                if first_content_s is not None:
+                    self._time(deployment.id, first_content_s, now)
+                return
         news = news_of(outcome)
-        endpoint, own = (news, NEUTRAL) if outcome.scope is Scope.ENDPOINT else (NEUTRAL, news)
         if news is GOOD:
-            endpoint = own = GOOD
+            endpoint, own = GOOD, self._slowness(deployment.id, now) if slow else GOOD
+        elif outcome.scope is Scope.ENDPOINT:
+            endpoint, own = self._weighed(deployment.endpoint.id, news, now), NEUTRAL
+        else:
+            endpoint, own = NEUTRAL, self._weighed(deployment.id, news, now)
         changed = self._hear(deployment.endpoint.id, endpoint, attempt, now) | self._hear(deployment.id, own, attempt, now)
         if first_content_s is not None:
             self._time(deployment.id, first_content_s, now)
         if changed or learned:
             self._publish()
 
+    def may_fail_over(self, outcome: Outcome, now: float) -> bool:
+        """Whether another route may be tried at `now`, after an attempt that ended so. One that was never opened costs nobody."""
+        return outcome.code == NO_ROOM or self._failovers.spend(now, self._begun, self._bounds)
+
     def cordon(self, endpoints: frozenset[str]) -> None:
         """Send nothing more to any of `endpoints`, and to all others as ever."""
         self.cordoned = endpoints
         self._publish()
+
+    @property
+    def slow_s(self) -> float:
+        """From when on the first content of a stream is slow."""
+        return self._bounds.slow_first_content_s
 
     # --- openings -----------------------------------------------------------------------------------------------------------
 
@@ -186,10 +220,11 @@ class LocalLive:
             self._publish()
         return bool(places)
 
-    def alive(self, attempt: Attempt, now: float) -> None:
-        """A probe has brought content: others need not wait for its end."""
+    def alive(self, attempt: Attempt, now: float, slow: bool = False) -> None:
+        """A probe has brought content: others need not wait for its end. `slow`: it took longer than it may."""
         deployment = attempt.deployment
-        if self._hear(deployment.endpoint.id, GOOD, attempt, now) | self._hear(deployment.id, GOOD, attempt, now):
+        own = News(Event.BAD, SLOW) if slow else GOOD
+        if self._hear(deployment.endpoint.id, GOOD, attempt, now) | self._hear(deployment.id, own, attempt, now):
             self._publish()
 
     # --- what happens inside ------------------------------------------------------------------------------------------------
@@ -209,7 +244,29 @@ class LocalLive:
         self._set(place, after)
         return after.phase is not before.phase or after.blocked != before.blocked
 
+    def _weighed(self, place: str, news: News, now: float) -> News:
+        """`news` of a failure, and whether too large a share of the last calls to `place` has failed."""
+        if news.event is not Event.BAD or self._places.get(place, WELL).phase is not Phase.CLOSED:
+            return news
+        members = self._members.get(place, (place,))
+        good = sum(self._good.get(name, 0) + self._good_streams.get(name, 0) for name in members)
+        bad, calls = self._failed.setdefault(place, Share()).found(now, good, self._bounds.breaker_window_s)
+        enough = calls >= self._bounds.breaker_calls_min and bad >= self._bounds.breaker_failed_share * calls
+        return replace(news, enough=True) if enough else news
+
+    def _slowness(self, deployment: str, now: float) -> News:
+        """What one more stream that began slowly means: nothing, unless too large a share of the last ones did."""
+        if self._places.get(deployment, WELL).phase is not Phase.CLOSED:
+            return NEUTRAL  # what a probe has to say of it was said when its content came
+        good = self._good_streams.get(deployment, 0)
+        bad, calls = self._slow.setdefault(deployment, Share()).found(now, good, self._bounds.breaker_window_s)
+        enough = calls >= self._bounds.breaker_calls_min and bad >= self._bounds.breaker_slow_share * calls
+        return News(Event.BAD, SLOW, enough=True) if enough else GOOD
+
     def _set(self, place: str, breaker: Breaker) -> None:
+        if breaker.phase is Phase.OPEN:  # it is judged by what comes afterwards
+            self._failed.pop(place, None)
+            self._slow.pop(place, None)
         if breaker.phase is not Phase.PROBING:
             self._probes.pop(place, None)
         if breaker == WELL:
@@ -219,6 +276,7 @@ class LocalLive:
 
     def _pass(self, now: float) -> None:
         """Let time pass until `now`."""
+        self._failovers.turn(now, self._begun, self._bounds)
         for place, breaker in list(self._places.items()):
             if now >= breaker.until:
                 self._set(place, breaker.at(now))
@@ -227,6 +285,7 @@ class LocalLive:
     def _publish(self) -> None:
         """Make the state that the next requests read. What did not change stays the same object."""
         self._next = min((breaker.until for breaker in self._places.values()), default=inf)
+        self._next = min(self._next, self._failovers.until)
         self._half_open = any(breaker.phase is Phase.HALF_OPEN for breaker in self._places.values())
         blocked = self._blocked()
         if blocked != self._state.blocked:

@@ -5,6 +5,7 @@ Without it a probe would be whichever request reads live state next, though it m
 would stay shut long after it had mended. Calls that are no probes pass through untouched.
 """
 
+from math import inf
 from typing import TYPE_CHECKING
 
 from gateway.core.decide import Decision
@@ -29,8 +30,10 @@ class Watched:
         if not self._live.has_room(attempt):
             return _NotOpened()
         opening = self._upstream.open(decision, attempt, request)
-        if self._live.opened(attempt, self._clock.now()):
-            return _Probe(opening, self._live, attempt, self._clock)
+        now = self._clock.now()
+        if self._live.opened(attempt, now):
+            slow_after = now + self._live.slow_s if request.stream else inf
+            return _Probe(opening, self._live, attempt, self._clock, slow_after)
         return opening
 
 
@@ -55,17 +58,19 @@ class _NotOpened:
 class _Probe:
     """A call on which a place is tried again."""
 
-    def __init__(self, opening: Opening, live: LocalLive, attempt: Attempt, clock: Clock) -> None:
+    def __init__(self, opening: Opening, live: LocalLive, attempt: Attempt, clock: Clock, slow_after: float) -> None:
         self._opening = opening
         self._live = live
         self._attempt = attempt
         self._clock = clock
+        self._slow_after = slow_after  # UTC seconds
 
     async def wait(self, timeout_s: float | None) -> Opened | Outcome | None:
         """As the call's own, and tells of content."""
         found = await self._opening.wait(timeout_s)
         if found is not None and not isinstance(found, Outcome):
-            self._live.alive(self._attempt, self._clock.now())
+            now = self._clock.now()
+            self._live.alive(self._attempt, now, slow=now >= self._slow_after)
         return found
 
     @property

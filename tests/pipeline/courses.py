@@ -133,9 +133,13 @@ class TappedLive:
         self.tap("read")
         return self.live.read(now)
 
-    def report(self, attempt: Attempt, outcome: Outcome, now: float, first_content_s: float | None) -> None:
-        self.live.report(attempt, outcome, now, first_content_s)
+    def report(self, attempt: Attempt, outcome: Outcome, now: float, first_content_s: float | None, streamed: bool) -> None:
+        self.live.report(attempt, outcome, now, first_content_s, streamed)
         self.tap("report")
+
+    def may_fail_over(self, outcome: Outcome, now: float) -> bool:
+        self.tap("may_fail_over")
+        return self.live.may_fail_over(outcome, now)
 
 
 @dataclass
@@ -150,6 +154,10 @@ class TappedMeter:
     def ledger_failed(self) -> None:
         self.meter.ledger_failed()
         self.tap("alarm")
+
+    def failover_refused(self) -> None:
+        self.meter.failover_refused()
+        self.tap("failover_refused")
 
 
 @dataclass
@@ -244,6 +252,7 @@ class Course:
     over_its_rate: bool = False
     over: tuple[tuple[str, Outcome], ...] = ()  # deployments that a limit of ours lets nobody begin at, and what is said
     asks: bool = False  # the limiter has to ask somebody first
+    failovers: int = 1_000  # how many may be made
 
 
 def _courses() -> Iterator[Course]:
@@ -254,6 +263,7 @@ def _courses() -> Iterator[Course]:
         yield Course(f"{kind}, all fail", stream, (Script(refuses=FAILED),) * 9)
         yield Course(f"{kind}, all throttled", stream, (Script(refuses=THROTTLED),) * 9)
         yield Course(f"{kind}, endpoints broken", stream, (Script(refuses=BROKEN_ENDPOINT), Script(refuses=UNREACHABLE)))
+        yield Course(f"{kind}, one failover and no more", stream, (Script(refuses=FAILED),) * 9, failovers=1)
         yield Course(f"{kind}, rejected", stream, (Script(refuses=REJECTED),))
         yield Course(f"{kind}, refused by rules", stream, key="store", asked="beta")
         yield Course(f"{kind}, over its rate", stream, over_its_rate=True)
@@ -304,6 +314,7 @@ def travel(exchange: Exchange, course: Course, tap: Tap, *, leave_at: int | None
     """Run an exchange to its end. At the await of that number the client hangs up (`leave_at`) or the worker stops (`stop_at`)."""
     limiter = FakeLimiter(OVER_ITS_RATE if course.over_its_rate else None, dict(course.over), course.asks)
     trip = Trip(course, tap, FakeUpstream(list(course.scripts)), FakeLedger(), FakeLive(), FakeMeter(), FakeClient(), limiter)
+    trip.live.failovers = course.failovers
     counter = itertools.count()
     world = World(
         FakeClock(),

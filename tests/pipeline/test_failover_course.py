@@ -58,6 +58,22 @@ def test_the_next_route_serves(outcome: Outcome, tried: list[str], stream: bool)
 
 
 @pytest.mark.parametrize("stream", [False, True])
+def test_when_failovers_are_too_many_the_failure_is_answered_and_counted(stream: bool) -> None:
+    trip = travel(exchange, Course("", stream, (Script(refuses=FAILED),), failovers=0), Tap())
+    assert list(complaints(trip)) == []
+    assert trip.upstream.names == ROUTES[:1]
+    assert told(trip) == (502, "upstream_failed")
+    assert trip.meter.refused_failovers == 1
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_last_route_is_no_failover_that_was_refused(stream: bool) -> None:
+    trip = go(*[Script(refuses=FAILED)] * 9, stream=stream)
+    assert len(trip.upstream.names) == 4
+    assert trip.meter.refused_failovers == 0
+
+
+@pytest.mark.parametrize("stream", [False, True])
 def test_the_clients_own_fault_is_passed_on_and_nothing_else_is_tried(stream: bool) -> None:
     for before in ((), (Script(refuses=THROTTLED),), (Script(refuses=FAILED), Script(refuses=THROTTLED))):
         trip = go(*before, Script(refuses=REJECTED), stream=stream)

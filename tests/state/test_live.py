@@ -12,7 +12,7 @@ from small_world import NOW, snapshot
 
 from gateway.core.bounds import Bounds
 from gateway.core.decide import decide
-from gateway.core.exchange import Attempt, Ended, Fault, Needs, Outcome, Scope
+from gateway.core.exchange import Attempt, Ended, Fault, Needs, Outcome, Request, Scope
 from gateway.core.facts import NO, RequestFacts
 from gateway.core.live import ALL_WELL
 from gateway.core.policy import Deployment
@@ -38,6 +38,9 @@ NO_BALANCE = Outcome(Ended.EXHAUSTED, Fault.OURS, Scope.ENDPOINT, status=402, co
 NO_KEY = Outcome(Ended.FAILED, Fault.OURS, Scope.ENDPOINT, status=401, code="credentials_refused", permanent=True)
 ODD = Outcome(Ended.UNKNOWN, Fault.UPSTREAM, Scope.DEPLOYMENT, status=599)
 OUTCOMES = (SERVED, GONE, REJECTED, DOWN, BROKEN, CUT, DEFECT, THROTTLED, LATER, NO_BALANCE, NO_KEY, ODD)
+
+
+STREAM = Request("rg-1", "", "chat", "auto", None, Needs("chat"), {}, 2, True, False, frozenset(), NOW)  # type: ignore[arg-type]
 
 
 def live() -> LocalLive:
@@ -119,7 +122,7 @@ def opening(upstream: Watched, state: LocalLive, clock: FakeClock, names: tuple[
     decision = decide(View(WORLD, NOW), facts(), Needs("chat", prompt_tokens=10), state.read(clock.now()), 0)
     route = next(route for name in names for route in decision.routes if route.deployment.id == name)
     trying = Attempt(1, route.deployment)
-    return trying, upstream.open(decision, trying, None)  # type: ignore[arg-type]
+    return trying, upstream.open(decision, trying, STREAM)
 
 
 def test_one_probe_tries_what_broke_and_its_outcome_decides() -> None:
@@ -168,6 +171,89 @@ def test_a_probe_that_brings_content_opens_the_place_before_its_end() -> None:
     asyncio.run(wait())
     call.abort()
     assert fake.calls[0].aborted and call.address == "127.0.0.1:1"
+
+
+def test_a_probe_that_brings_content_too_late_mends_nothing() -> None:
+    state, upstream, fake, clock = watched()
+    fake.otherwise = Script(silent=1)
+    tell(state, *[BROKEN] * 3)
+    clock.time = NOW + 15
+    probe, call = opening(upstream, state, clock, ("one/alpha",))
+
+    async def wait() -> None:
+        await call.wait(1.0)
+        clock.time += BOUNDS.slow_first_content_s
+        assert await call.wait(1.0) is not None
+
+    asyncio.run(wait())
+    assert state.read(clock.time).blocked["one/alpha"].detail == "slow_first_content"
+    state.report(probe, SERVED, clock.time, BOUNDS.slow_first_content_s, True)
+    assert state.read(clock.time).blocked["one/alpha"].until == clock.time + 30
+
+
+def test_a_place_that_fails_every_other_call_is_shut_though_no_two_failures_are_in_a_row() -> None:
+    state = live()
+    for number in range(9):
+        tell(state, BROKEN, SERVED, at=NOW + number)
+    assert state.read(NOW + 9) is ALL_WELL  # 18 calls: too few to say
+    tell(state, BROKEN, SERVED, at=NOW + 9)
+    assert state.read(NOW + 9) is ALL_WELL
+    tell(state, BROKEN, at=NOW + 10)
+    assert state.read(NOW + 10).blocked["one/alpha"].word == "breaker"
+    assert set(state.read(NOW + 10).blocked) == {"one/alpha"}
+
+
+def test_an_endpoints_share_counts_what_each_of_its_deployments_served() -> None:
+    state, beta = live(), DEPLOYMENTS["one/beta"]
+    for _ in range(30):
+        tell(state, SERVED)
+        tell(state, DOWN, SERVED, of=beta)
+    assert state.read(NOW) is ALL_WELL  # a third of the endpoint's
+    for _ in range(60):
+        tell(state, DOWN)
+        tell(state, SERVED, of=beta)
+        tell(state, DOWN)
+    assert set(state.read(NOW).blocked) == {"one/alpha", "one/beta"}
+
+
+def test_streams_that_begin_slowly_shut_a_deployment_and_answers_that_take_long_do_not() -> None:
+    state, slow_s = live(), BOUNDS.slow_first_content_s
+    for _ in range(100):
+        state.report(attempt(), SERVED, NOW, slow_s * 2, False)
+    assert not state.read(NOW).blocked
+    for _ in range(10):
+        state.report(attempt(), SERVED, NOW, slow_s, True)
+        state.report(attempt(), SERVED, NOW, 0.1, True)
+        assert not state.read(NOW).blocked
+    state.report(attempt(), SERVED, NOW, slow_s, True)
+    assert {name: (why.word, why.detail) for name, why in state.read(NOW).blocked.items()} == {
+        "one/alpha": ("breaker", "slow_first_content")
+    }
+    for _ in range(50):  # of streams that were under way
+        state.report(attempt(), SERVED, NOW, slow_s, True)
+    assert state.read(NOW).blocked["one/alpha"].until == NOW + 15
+
+
+def test_a_share_of_long_ago_is_forgotten() -> None:
+    state = live()
+    for number in range(40):
+        tell(state, BROKEN, SERVED, SERVED if number < 10 else BROKEN, at=NOW + number * BOUNDS.breaker_window_s)
+        tell(state, SERVED, at=NOW + number * BOUNDS.breaker_window_s)
+    assert not state.read(NOW + 40 * BOUNDS.breaker_window_s).blocked
+
+
+def test_failovers_are_a_share_of_the_requests_and_one_that_was_never_sent_is_free() -> None:
+    state = live()
+    for _ in range(1_001):  # the first began a window
+        state.read(NOW)
+    free = BOUNDS.failovers_free_per_s * BOUNDS.failovers_window_s
+    may = int(BOUNDS.failovers_share * 1_000 + free)
+    full = replace(THROTTLED, code="no_room", sent=False)
+    assert [state.may_fail_over(DOWN, NOW) for _ in range(may + 2)] == [True] * may + [False] * 2
+    assert state.may_fail_over(full, NOW)
+    assert not state.may_fail_over(DOWN, NOW + 1)
+    state.read(NOW + 10)
+    assert state.may_fail_over(DOWN, NOW + 10)
 
 
 def test_a_probe_that_is_never_heard_of_is_given_up() -> None:

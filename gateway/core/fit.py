@@ -56,11 +56,11 @@ def _need(word: str, detail: str) -> Reason:
 
 def within_limits(view: View, mask: int, needs: Needs) -> int:
     """Those of `mask` within the policy's limits."""
-    limit = view.snapshot.policy.limits.usd_per_request
+    limit = view.limit_usd
     if limit is None:
         return mask
     # nearly always all are far below: the highest prices there are, of whichever deployments, answer for all of them
-    if usd(*view.dearest, needs.prompt_tokens, output_expected(needs)) <= float(limit):
+    if usd(*view.dearest, needs.prompt_tokens, output_expected(needs)) <= limit:
         return mask
     return total(index for index in bits(mask) if over_limit(view, index, needs) is None)
 

@@ -53,8 +53,8 @@ class View:
 
     __slots__ = (
         "_asked", "_eligible", "_ranked", "_ranked_for", "_rules", "all_mask", "applying", "dearest", "deployments",
-        "enabled", "fits", "gateway", "indices", "indispensable", "instant", "keepers", "permits", "restrictions", "routes",
-        "snapshot", "subjects", "valid_until",
+        "enabled", "fits", "gateway", "indices", "indispensable", "instant", "keepers", "limit_usd", "permits", "restrictions",
+        "routes", "snapshot", "subjects", "valid_until",
     )  # fmt: skip
 
     def __init__(self, snapshot: Snapshot, instant: float) -> None:
@@ -73,6 +73,8 @@ class View:
         prices = [price for d in self.deployments if (price := d.tariff.marginal) is not None]
         # USD per million tokens in and out, at the most: no request costs more than this anywhere
         self.dearest = float(max((p.input for p in prices), default=0)), float(max((p.output for p in prices), default=0))
+        limit = policy.limits.usd_per_request
+        self.limit_usd = None if limit is None else float(limit)  # a request; read for each, so not made of a Decimal each time
         self.enabled = where(d.enabled and d.endpoint.enabled for d in self.deployments)
         rows = [self._row(rule) for rule in sorted(policy.rules, key=lambda rule: rule.id)]
         self.permits = tuple(row for row in rows if row.rule.effect is Effect.PERMIT)

@@ -20,16 +20,19 @@ from uvicorn.config import Config
 from uvicorn.server import ServerState
 
 from gateway.core.answer import DEFECT, Answer, Problem, stopping
+from gateway.core.memo import Memo
 from gateway.ports import Callback, Flow
 from gateway.wire import errors
+from gateway.wire.declared import PREFIX
 from gateway.wire.heads import DIGITS_MAX, Head, Mark, names_a_length
 from gateway.wire.plane import Incoming, Plane
 
 PIPELINED_MAX: Final = 8  # requests waiting behind the one under way; no SDK pipelines at all
 LINGER_S: Final = 2.0  # after an early error: how long a client may go on sending before we hang up, so that it reads the answer
 LINGER_BYTES_MAX: Final = 33_554_432  # thrown away meanwhile; a client that sends a body over the limit has sent most of it by then
-FRAMING: Final = frozenset({b"host", b"content-length", b"transfer-encoding", b"content-encoding", b"expect"})
-KEPT: Final = FRAMING | {b"authorization", b"x-request-id"}
+FRAMING: Final = frozenset({"host", "content-length", "transfer-encoding", "content-encoding", "expect"})
+KEPT: Final = FRAMING | {"authorization", "x-request-id"}
+NAME_BYTES_MAX: Final = 64  # of a header's name that is remembered
 STATUS: Final = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
 STREAM: Final = b"content-type: text/event-stream; charset=utf-8\r\ncache-control: no-cache\r\nx-accel-buffering: no\r\n"
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -262,25 +265,27 @@ class DataPlane(asyncio.Protocol):
         self._head_bytes += len(name) + len(value) + 4
         if self._head_bytes > self.bounds.header_bytes_max:
             raise self._too_long()
-        name = name.lower()
-        if name in KEPT or name.startswith(b"x-gateway-"):
-            self._headers.append((name.decode("latin-1"), value.decode("latin-1").strip()))
-            if name in FRAMING:
-                self._check_framing(name, value.lower())
+        kept = _kept.get(name)
+        if kept is None:
+            kept = _kept_name(name)
+        if kept:
+            self._headers.append((kept, value.decode("latin-1").strip()))
+            if kept in FRAMING:
+                self._check_framing(kept, value.lower())
 
-    def _check_framing(self, name: bytes, value: bytes) -> None:
-        if name == b"host":
+    def _check_framing(self, name: str, value: bytes) -> None:
+        if name == "host":
             self._hosts += 1
         # lengths are judged by the parser: one, in digits, and none beside a transfer coding
-        if name == b"content-length":
+        if name == "content-length":
             self._length = int(value)
             if self._length > self.bounds.body_bytes_max:
                 raise self._too_large()
-        if name == b"transfer-encoding" and value != b"chunked":
+        if name == "transfer-encoding" and value != b"chunked":
             raise self._invalid()
-        if name == b"content-encoding" and value != b"identity":
+        if name == "content-encoding" and value != b"identity":
             raise Problem(415, "encoding_not_supported", "send the body without a content-encoding")
-        if name == b"expect":
+        if name == "expect":
             self._asks_first, self._expects = True, value == b"100-continue"
 
     def on_headers_complete(self) -> None:
@@ -517,6 +522,16 @@ class DataPlane(asyncio.Protocol):
     def _send(self, data: bytes) -> None:
         if not self._gone:  # a transport that is closed raises
             self.transport.write(data)
+
+
+_kept: Memo[bytes, str] = Memo()
+"""Names of headers as they were spelt, and as we do; "" for those that nobody here looks at."""
+
+
+def _kept_name(name: bytes) -> str:
+    found = name.lower().decode("latin-1")
+    kept = found if found in KEPT or found.startswith(PREFIX) else ""
+    return _kept.keep(name, kept) if len(name) <= NAME_BYTES_MAX else kept
 
 
 def _printable(value: str) -> str:

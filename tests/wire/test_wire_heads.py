@@ -16,7 +16,7 @@ from typing import Any, cast
 import pytest
 from fake_ports import FakeClock, FakeLedger, FakeLive, FakeMeter, FakeUpstream
 from served import post, run, serving
-from small_world import key_text, snapshot
+from small_world import NOW, key_text, snapshot
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
@@ -293,6 +293,24 @@ def test_no_key_is_kept_and_only_good_ones_are_remembered() -> None:
             (head,) = gateway.plane.heads.values()
             assert head.headers == [("x-request-id", "mine")]
             assert key_text("ward").rpartition("_")[2] not in repr([(name, getattr(head, name)) for name in Head.__slots__])
+
+    run(main)
+
+
+def test_a_key_that_is_good_no_more_is_refused_though_its_head_is_recognised() -> None:
+    async def main() -> None:
+        ward = snapshot().access.keys["ward"]
+        for change in ({"revoked": True}, {"digest": b"another".ljust(32)}, {"expires": NOW}, {"demo": True}, None):
+            async with serving() as gateway:
+                caller, plane, policy = await gateway.connect(), gateway.plane, snapshot()
+                caller.send(post())
+                assert (await caller.reply()).status == 200
+                assert len(plane.heads) == 1
+                keys = {**policy.access.keys, "ward": replace(ward, **change)} if change else {}
+                other = replace(policy, access=replace(policy.access, keys=keys))
+                plane.adopt(plane.prepare(other), plane.world)
+                caller.send(post())
+                assert (await caller.reply()).told == (401, "invalid_api_key")
 
     run(main)
 

@@ -138,6 +138,7 @@ class Worker:
             "connections": self.server.connections,
             "upstream_connections": dict(stats.open_by_endpoint),
             "upstream_in_flight": self.live.in_flight,
+            "queued": self.live.queued,
             "cordoned": sorted(self.live.cordoned),
             "live": self.live.rows(self.clock.now()),
             "metrics": self.meter.totals(),

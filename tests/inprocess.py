@@ -83,7 +83,7 @@ async def in_process(
     scripts: Mapping[str, Sequence[Any]] | None = None,
     bounds: Bounds | None = None,
     rates: Mapping[str, Rates] | None = None,
-    room: Mapping[str, int] | None = None,
+    room: Mapping[str, int | Capacity] | None = None,
 ) -> AsyncIterator[InProcess]:
     """Simulators of these dialects (by endpoint, besides DIALECTS) with these fault scripts, and a gateway before them.
 
@@ -100,8 +100,8 @@ async def in_process(
         policy = snapshot(places, bounds)
         keys = {name: replace(key, rates=(rates or {}).get(name)) for name, key in policy.access.keys.items()}
         policy = replace(policy, access=replace(policy.access, keys=keys))
-        for endpoint, concurrency in (room or {}).items():
-            tariff = Tariff(capacity=Capacity(Decimal(0), concurrency))
+        for endpoint, has in (room or {}).items():
+            tariff = Tariff(capacity=has if isinstance(has, Capacity) else Capacity(Decimal(0), has))
             moved = [replace(d, tariff=tariff) if d.endpoint.id == endpoint else d for d in policy.policy.deployments]
             policy = replace(policy, policy=replace(policy.policy, deployments=tuple(moved)))
         deployments = policy.policy.deployments

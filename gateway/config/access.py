@@ -15,8 +15,8 @@ from gateway.config.facts import CLASSES, range_of
 from gateway.config.known import Known
 from gateway.config.problems import Mark, Problems, show
 from gateway.config.rates import RATES, compile_rates, warn_of_idle
-from gateway.config.reading import At, day, end_of, entries, field, flag, last_day, text, word, words
-from gateway.config.shapes import Day, Flag, Key, ListOf, MapOf, OneOrMore, Record, Shape, Text, Word
+from gateway.config.reading import At, day, end_of, entries, field, flag, last_day, text, whole, word, words
+from gateway.config.shapes import Day, Flag, Key, ListOf, MapOf, OneOrMore, Record, Shape, Text, Whole, Word
 from gateway.config.vocabulary import DISCLOSABLE, WORD
 from gateway.config.words import listed
 from gateway.core import policy
@@ -115,6 +115,12 @@ TENANT: Final = Record(
             {"region": {"within": "EEA", "default": "DE"}},
         ),
         Key("rates", RATES, "how much all its keys together may ask for", {"requests": "600/min", "concurrency": 50}),
+        Key(
+            "priority",
+            Whole("a priority", 0, 9),
+            "where requests wait for a machine of ours that is full: the higher goes first; 0 where it is not stated",
+            5,
+        ),
         Key("budgets", BUDGETS, "how much all its keys together may spend", [{"usd": 200, "per": "month", "warn_at": [0.8]}]),
         Key("keys", ListOf(KEY, least=0), "what its callers show", [{"id": "ward-3", "demo": True, "disclose": ["endpoint"]}]),
     ),
@@ -170,7 +176,9 @@ def compile_tenants(
         facts = _facts(field(node, "facts"), {}, known, problems)
         what, rates = f"the tenant `{name}`", compile_rates(field(node, "rates"), problems)
         budgets = compile_budgets(what, field(node, "budgets"), problems)
-        tenants[name] = policy.Tenant(name, group.word if group else None, facts, rates, budgets)
+        tenants[name] = policy.Tenant(
+            name, group.word if group else None, facts, rates, budgets, whole(field(node, "priority")) or 0
+        )
         if group is not None and (above := groups.get(group.word)) is not None:
             _warn_of_idle(what, mark, tenants[name], "its group's", above, warnings)
         listed_keys = field(node, "keys")

@@ -12,7 +12,7 @@ from gateway.config.problems import Mark, Problems, show
 from gateway.config.reading import At, amount, entries, field, text, whole, word, words
 from gateway.config.shapes import Amount, Key, ListOf, MapOf, Record, Text, Whole, Word
 from gateway.core.accounts import WhenLost
-from gateway.core.pricing import DAY_MIN, EVERY_DAY, Capacity, Peak, Plan, Price, Quota, Tariff
+from gateway.core.pricing import DAY_MIN, EVERY_DAY, Capacity, Peak, Plan, Price, Quota, Tariff, Waiting
 
 USD_PER_MILLION: Final = Amount("US dollars per million tokens", most=Decimal(100_000))
 
@@ -122,6 +122,18 @@ CAPACITY: Final = Record(
     (
         Key("usd_per_hour", Amount("US dollars an hour"), "what the machines cost, used or not", 12.8, required=True),
         Key("concurrency", Whole("requests", 1, 1_000_000), "how many requests they can work on at once", 48, required=True),
+        Key(
+            "queue",
+            Record(
+                "a queue",
+                (
+                    Key("length", Whole("requests", 1, 100_000), "how many may wait; what is beyond goes on", 100, required=True),
+                    Key("wait_s", Amount("seconds", Decimal("0.1"), Decimal(600)), "how long each may wait", 5, required=True),
+                ),
+            ),
+            "whether requests wait while they are full and no other route is open; tenants take turns, higher `priority` first",
+            {"length": 100, "wait_s": 5},
+        ),
     ),
 )
 
@@ -205,7 +217,12 @@ def _quotas(node: Node | None, problems: Problems, warnings: Problems) -> tuple[
 def compile_capacity(node: Node | None) -> Capacity | None:
     """Machines by the hour."""
     cost, at_once = amount(field(node, "usd_per_hour")), whole(field(node, "concurrency"))
-    return None if cost is None or at_once is None else Capacity(cost, at_once)
+    return None if cost is None or at_once is None else Capacity(cost, at_once, _waiting(field(node, "queue")))
+
+
+def _waiting(node: Node | None) -> Waiting | None:
+    length, wait_s = whole(field(node, "length")), amount(field(node, "wait_s"))
+    return None if length is None or wait_s is None else Waiting(length, float(wait_s))
 
 
 def compile_tariff(

@@ -13,7 +13,7 @@ from gateway.core.exchange import Needs
 from gateway.core.facts import RequestFacts
 from gateway.core.fit import fit, within_limits
 from gateway.core.fleeting import fleeting
-from gateway.core.live import Blocked, LiveState
+from gateway.core.live import BUSY, Blocked, LiveState
 from gateway.core.masks import bits
 from gateway.core.order import Route
 from gateway.core.rank import rank
@@ -88,8 +88,11 @@ def decide(view: View, facts: RequestFacts, needs: Needs, live: LiveState, draw:
     applying = view.applying(facts)
     eligibility = view.judged(applying, facts.asked)
     fitting = within_limits(view, fit(view, eligibility.mask, needs), needs)
-    order = rank(view, fitting, up(view, fitting, live), view.preferences(applying), needs, live.latency_ms)
-    return Decision(view, facts, needs, live, draw, eligibility, fitting, order.routes(draw))
+    preferences = view.preferences(applying)
+    routes = rank(view, fitting, up(view, fitting, live), preferences, needs, live.latency_ms).routes(draw)
+    if live.blocked and (waiting := busy(view, fitting, live)):
+        routes += rank(view, fitting, waiting, preferences, needs, live.latency_ms).routes(draw)
+    return Decision(view, facts, needs, live, draw, eligibility, fitting, routes)
 
 
 def up(view: View, mask: int, live: LiveState) -> int:
@@ -99,3 +102,12 @@ def up(view: View, mask: int, live: LiveState) -> int:
         if index is not None:
             mask &= ~(1 << index)
     return mask
+
+
+def busy(view: View, mask: int, live: LiveState) -> int:
+    """Those of `mask` at which a request would have to wait for room: they are tried after all that are open."""
+    found = 0
+    for name, why in live.blocked.items():
+        if why.word == BUSY and (index := view.indices.get(name)) is not None:
+            found |= mask & 1 << index
+    return found

@@ -9,11 +9,12 @@ RATE: Final = "rate"  # of the endpoint or the model, used up by everybody toget
 QUOTA: Final = "quota"  # of its plan, likewise
 BUDGET: Final = "budget"  # of the caller: this place costs more than is left
 LIMITS: Final = frozenset({RATE, QUOTA, BUDGET})
+BUSY: Final = "busy"  # full, and a request may wait there: a route, after all those that are open
 
 
 @dataclass(frozen=True, slots=True)
 class Blocked:
-    """Why a deployment can't be used now. `word`: throttled, exhausted, breaker, full, cordoned; or one of LIMITS."""
+    """Why a deployment can't be used now. `word`: throttled, exhausted, breaker, busy, full, cordoned; or one of LIMITS."""
 
     word: str
     detail: str

@@ -367,6 +367,7 @@ class Tenant:
     facts: Mapping[str, FactSpec]
     rates: Rates | None = None
     budgets: tuple[Budget, ...] = ()
+    priority: int = 0  # where requests wait for room: the higher goes first
 
 
 @dataclass(frozen=True, slots=True)

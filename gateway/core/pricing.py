@@ -80,11 +80,20 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
+class Waiting:
+    """How many requests may wait for room at an endpoint, and how long each."""
+
+    length: int
+    wait_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Capacity:
     """Machines that are paid for by the hour, used or not."""
 
     usd_per_hour: Decimal
     concurrency: int
+    queue: Waiting | None = None
 
 
 @dataclass(frozen=True, slots=True)

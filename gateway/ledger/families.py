@@ -54,12 +54,13 @@ IN_FLIGHT: Final = Family("gateway_exchanges_in_flight", (), "Exchanges under wa
 CLIENTS: Final = Family("gateway_client_connections", (), "Clients' connections, idle ones included.")
 UPSTREAM: Final = Family("gateway_upstream_connections", ("endpoint",), "Connections to endpoints, idle ones included.")
 AT_ENDPOINT: Final = Family("gateway_upstream_requests_in_flight", ("endpoint",), "Calls under way.")
+QUEUED: Final = Family("gateway_queued_requests", ("endpoint",), "Requests that wait for room at an endpoint of ours.")
 BLOCKED: Final = Family("gateway_blocked_workers", ("deployment", "word"), "Workers that send a deployment nothing just now.")
 BUILD: Final = Family("gateway_build_info", ("version",), "The version that runs.")
 SNAPSHOT: Final = Family("gateway_snapshot_info", ("policy", "access"), "Content hashes of what is in force.")
 SINCE: Final = Family("gateway_snapshot_loaded_timestamp_seconds", (), "When what is in force began to serve, UTC.")
 RELOAD_SUCCESS: Final = Family("gateway_reload_success", (), "1 if the last reload succeeded, 0 if an older snapshot goes on.")
-GAUGES: Final = (READY, WORKERS, IN_FLIGHT, CLIENTS, UPSTREAM, AT_ENDPOINT, BLOCKED, BUILD, SNAPSHOT, SINCE, RELOAD_SUCCESS)
+GAUGES: Final = (READY, WORKERS, IN_FLIGHT, CLIENTS, UPSTREAM, AT_ENDPOINT, QUEUED, BLOCKED, BUILD, SNAPSHOT, SINCE, RELOAD_SUCCESS)
 
 RELOAD_RESULTS: Final = ("applied", "unchanged", "refused")
 RELOADS: Final = Family("gateway_reloads", ("result",), "Attempts at a reload: applied, unchanged or refused.")
@@ -102,4 +103,4 @@ class Labels:
         return tuple(value if value in self.allowed[label] else OTHER for label, value in zip(family.labels, values, strict=True))
 
 
-LIVE_WORDS: Final = frozenset({"throttled", "exhausted", "breaker", "full", "cordoned", *LIMITS})
+LIVE_WORDS: Final = frozenset({"throttled", "exhausted", "breaker", "busy", "full", "cordoned", *LIMITS})

@@ -22,6 +22,7 @@ from gateway.ledger.families import (
     COUNTERS,
     HISTOGRAMS,
     IN_FLIGHT,
+    QUEUED,
     READY,
     RELOAD_SUCCESS,
     RELOADS,
@@ -150,6 +151,7 @@ class Registry(Collector):
         yield _gauge(CLIENTS, {(): sum(report.get("connections", 0) for report in reports)})
         yield _gauge(UPSTREAM, self._by_endpoint(UPSTREAM, "upstream_connections", reports))
         yield _gauge(AT_ENDPOINT, self._by_endpoint(AT_ENDPOINT, "upstream_in_flight", reports))
+        yield _gauge(QUEUED, self._by_endpoint(QUEUED, "queued", reports))
         yield _gauge(BLOCKED, self._blocked(reports))
         yield _gauge(BUILD, {(__version__,): 1.0})
         yield _gauge(SNAPSHOT, {(policy, access): 1.0})

@@ -9,14 +9,15 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from math import inf
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from gateway.core.bounds import Bounds
 from gateway.core.exchange import Attempt, Ended, Fault, Outcome, Scope
-from gateway.core.live import ALL_WELL, Blocked, LiveState
+from gateway.core.live import ALL_WELL, BUSY, Blocked, LiveState
 from gateway.core.policy import Deployment
 from gateway.state.breaker import GOOD, NEUTRAL, WELL, Breaker, Event, News, Phase
 from gateway.state.failovers import Failovers
+from gateway.state.queue import Queue
 from gateway.state.shares import Share
 
 SMOOTHING: Final = 0.2  # weight of the newest latency: about the last ten requests count
@@ -26,6 +27,8 @@ UNOPENED_S: Final = 1.0  # where nobody tells us of openings: how long a probe t
 
 FULL_S: Final = 1.0  # when one of the requests at a full endpoint will have ended nobody knows
 FULL: Final = Blocked("full", "as many requests under way as it takes", None)
+MAY_WAIT: Final = "as many requests under way as it takes; others wait their turn"
+WAITABLE: Final = frozenset({BUSY, FULL.word})
 CORDONED: Final = Blocked("cordoned", "an admin had it cordoned", None)
 SLOW: Final = "slow_first_content"  # the detail of a breaker that opened because of it
 NO_ROOM: Final = "no_room"  # the code of a call that was not opened, because its endpoint had become full
@@ -57,6 +60,23 @@ def news_of(outcome: Outcome) -> News:
     return News(event, outcome.code or f"status {outcome.status}", outcome.retry_after_s, word)
 
 
+class Waiter(Protocol):
+    """A call that waits for room."""
+
+    @property
+    def attempt(self) -> Attempt: ...
+
+    @property
+    def tenant(self) -> str: ...
+
+    @property
+    def priority(self) -> int: ...
+
+    def told(self, may: bool) -> None:
+        """It is its turn, and room is kept for it; or it need not wait any longer, and has to go elsewhere. Once."""
+        ...
+
+
 class LocalLive:
     """One worker's live state. `opened` and `alive` are for whoever opens calls (watching.py); without, `read` takes their part."""
 
@@ -69,6 +89,10 @@ class LocalLive:
         self._workers = workers
         self._room: dict[str, int] = {}  # endpoint id -> how many requests may be under way there
         self._full: dict[str, Blocked] = {}
+        self._queues: dict[str, Queue[Waiter]] = {}  # endpoint id -> who waits for room there
+        self.wait_s: dict[str, float] = {}  # endpoint id -> how long one may
+        self._unopened: set[int] = set()  # ids of attempts that wait, or have waited in vain: objects that their exchange keeps
+        self._waited_s: dict[int, float] = {}  # and of those that have waited and were opened
         self.cordoned: frozenset[str] = frozenset()  # endpoint ids
         self.in_flight: dict[str, int] = {}  # endpoint id -> how many are
         self._places: dict[str, Breaker] = {}  # endpoint or deployment id -> what is not WELL
@@ -96,6 +120,10 @@ class LocalLive:
         self._members.setdefault(deployment.endpoint.id, []).append(deployment.id)
         if (capacity := deployment.tariff.capacity) is not None:
             self._room[deployment.endpoint.id] = max(1, capacity.concurrency // self._workers)
+            if capacity.queue is not None:
+                queue = self._queues.setdefault(deployment.endpoint.id, Queue(0))
+                queue.length = max(1, capacity.queue.length // self._workers)
+                self.wait_s[deployment.endpoint.id] = capacity.queue.wait_s
 
     def adopt(self, bounds: Bounds, deployments: Iterable[Deployment], renewed: Collection[str] = ()) -> None:
         """Go by another snapshot. What is known of places that stay is kept; `renewed` are the endpoints whose address or
@@ -104,8 +132,14 @@ class LocalLive:
         self._known.clear()
         self._members.clear()
         self._room.clear()
+        self.wait_s.clear()
         for deployment in deployments:
             self._learn(deployment)
+        for endpoint in [endpoint for endpoint in self._queues if endpoint not in self.wait_s]:
+            self._send_on(endpoint, list(self._queues[endpoint]))
+            del self._queues[endpoint]
+        for endpoint in self._queues:
+            self._let_in(endpoint)
         self._failed.clear()  # their counts are of calls to other members
         self._slow.clear()
         self._good = {name: count for name, count in self._good.items() if name in self._known}
@@ -142,8 +176,11 @@ class LocalLive:
 
         `streamed`: whether that was a stream's; what is no stream has its first content when it has all.
         """
-        if outcome.code == NO_ROOM:  # it was never opened, and says nothing of the place
+        if outcome.code == NO_ROOM or (self._unopened and id(attempt) in self._unopened):
+            self._unopened.discard(id(attempt))  # it was never opened, and says nothing of the place
             return
+        if self._waited_s and (waited_s := self._waited_s.pop(id(attempt), None)) and first_content_s is not None:
+            first_content_s -= waited_s  # our queue is not its slowness
         deployment = attempt.deployment
         if under_way := self.in_flight.get(deployment.endpoint.id):
             self._left(deployment.endpoint.id, under_way - 1)
@@ -196,7 +233,15 @@ class LocalLive:
     def _left(self, endpoint: str, under_way: int) -> None:
         """So many calls are under way at `endpoint` now that one has ended."""
         self.in_flight[endpoint] = under_way
-        if endpoint in self._full and under_way < self._room.get(endpoint, inf):
+        if endpoint not in self._full:
+            return
+        queue = self._queues.get(endpoint)
+        if queue:
+            was_full = queue.full
+            self._let_in(endpoint)
+            if was_full:
+                self._publish()
+        if self.in_flight[endpoint] < self._room.get(endpoint, inf):
             del self._full[endpoint]
             self._publish()
 
@@ -207,6 +252,12 @@ class LocalLive:
         if (room := self._room.get(endpoint)) is not None and under_way >= room:
             self._full[endpoint] = Blocked("full", f"{under_way} requests under way, as many as it takes", now + FULL_S)
             self._publish()
+        return self.began(attempt, now)
+
+    def began(self, attempt: Attempt, now: float, waited_s: float = 0.0) -> bool:
+        """A call for which room was kept has been opened, after waiting so long; says what `opened` does."""
+        if waited_s:
+            self._waited_s[id(attempt)] = waited_s
         if not self._half_open:
             return False
         places = [
@@ -219,6 +270,55 @@ class LocalLive:
         if places:
             self._publish()
         return bool(places)
+
+    # --- waiting for room ---------------------------------------------------------------------------------------------------
+
+    @property
+    def queued(self) -> dict[str, int]:
+        """How many wait, by endpoint; only where somebody may."""
+        return {endpoint: len(queue) for endpoint, queue in self._queues.items()}
+
+    def is_open(self, deployment: str) -> bool:
+        """Whether nothing is held against a deployment, so that a call would begin at once."""
+        return deployment not in self._state.blocked
+
+    def wait(self, waiter: Waiter) -> bool:
+        """Have `waiter` told when it is its turn. False: it may not wait, for the queue is full, or more than room is missing."""
+        deployment = waiter.attempt.deployment
+        queue = self._queues.get(deployment.endpoint.id)
+        why = self._state.blocked.get(deployment.id)
+        if queue is None or queue.full or why is None or why.word != BUSY:
+            return False
+        queue.join(waiter, waiter.tenant, waiter.priority)
+        self._unopened.add(id(waiter.attempt))
+        if queue.full:
+            self._publish()
+        return True
+
+    def leave(self, waiter: Waiter) -> None:
+        """`waiter`, which has not been told yet, waits no more."""
+        queue = self._queues[waiter.attempt.deployment.endpoint.id]
+        was_full = queue.full
+        queue.leave(waiter, waiter.tenant, waiter.priority)
+        if was_full:
+            self._publish()
+
+    def _let_in(self, endpoint: str) -> None:
+        """Keep what room there is at `endpoint` for those whose turn it is."""
+        queue, room = self._queues[endpoint], self._room.get(endpoint, inf)
+        while queue and self.in_flight.get(endpoint, 0) < room:
+            waiter = queue.next()
+            self._unopened.discard(id(waiter.attempt))
+            self.in_flight[endpoint] = self.in_flight.get(endpoint, 0) + 1
+            waiter.told(True)
+
+    def _send_on(self, endpoint: str, waiters: Iterable[Waiter]) -> None:
+        """Have some of those who wait at `endpoint` go elsewhere."""
+        for waiter in waiters:
+            self._queues[endpoint].leave(waiter, waiter.tenant, waiter.priority)
+            waiter.told(False)
+
+    # --- probes ---------------------------------------------------------------------------------------------------------------
 
     def alive(self, attempt: Attempt, now: float, slow: bool = False) -> None:
         """A probe has brought content: others need not wait for its end. `slow`: it took longer than it may."""
@@ -288,20 +388,33 @@ class LocalLive:
         self._next = min(self._next, self._failovers.until)
         self._half_open = any(breaker.phase is Phase.HALF_OPEN for breaker in self._places.values())
         blocked = self._blocked()
+        for endpoint, queue in self._queues.items():
+            if queue:  # nobody waits for what would not serve it
+                rest = [one for one in queue if (why := blocked.get(one.attempt.deployment.id)) and why.word not in WAITABLE]
+                if rest:
+                    self._send_on(endpoint, rest)
+                    blocked = self._blocked()
         if blocked != self._state.blocked:
             self._state = LiveState(MappingProxyType(blocked) if blocked else NOTHING, self._state.latency_ms)
 
     def _blocked(self) -> dict[str, Blocked]:
-        found: dict[str, Blocked] = {name: why for place, why in self._full.items() for name in self._members.get(place, ())}
+        found: dict[str, Blocked] = {
+            name: self._fullness(place) for place in self._full for name in self._members.get(place, ())
+        }
         for place, breaker in self._places.items():
             if breaker.blocked is None:
                 continue
             for deployment in self._members.get(place, (place,)):
                 known = found.get(deployment)
-                if known is None or (known.until or inf) < (breaker.blocked.until or inf):
+                if known is None or known.word == BUSY or (known.until or inf) < (breaker.blocked.until or inf):
                     found[deployment] = breaker.blocked
         found.update((name, CORDONED) for place in self.cordoned for name in self._members.get(place, ()))
         return found
+
+    def _fullness(self, endpoint: str) -> Blocked:
+        """What is held against an endpoint that is full: less, where one may wait."""
+        queue, full = self._queues.get(endpoint), self._full[endpoint]
+        return full if queue is None or queue.full else Blocked(BUSY, MAY_WAIT, full.until)
 
     def _time(self, deployment: str, first_content_s: float, now: float) -> None:
         """Smooth a latency, and publish all of them once one has moved by a step. A deployment's first is published at once."""
@@ -327,7 +440,7 @@ class LocalLive:
         if now >= self._next:
             self._pass(now)
         found = {place: _row(breaker) for place, breaker in self._places.items()}
-        for place, why in (*self._full.items(), *((name, CORDONED) for name in self.cordoned)):
+        for place, why in (*((name, self._fullness(name)) for name in self._full), *((name, CORDONED) for name in self.cordoned)):
             found[place] = found.get(place, _row(WELL)) | _said(why)
         for place in list(found):
             for deployment in self._members.get(place, ()):

@@ -192,7 +192,8 @@ def test_every_label_that_is_shown_is_configured(
 def test_names_end_in_their_units_and_every_metric_is_shown() -> None:
     decision = decided(VIEW)
     fleet = counted(settlement(decision, FAILED, SERVED), settlement(decided(VIEW, region=frozenset({"CN"}))))
-    fleet.reports[0] = {**fleet.reports[0], "live": {"one/alpha": {"word": "breaker"}}, "upstream_in_flight": {"one": 3}}
+    busy = {"live": {"one/alpha": {"word": "breaker"}}, "upstream_in_flight": {"one": 3}, "queued": {"one": 2}}
+    fleet.reports[0] = {**fleet.reports[0], **busy}
     shown = {name for name, _ in samples(fleet)}
     for family in COUNTERS:
         assert f"{family.name}_total" in shown

@@ -28,6 +28,7 @@ from gateway.ledger.audit import Audit
 from gateway.ledger.metrics import WorkerMeter
 from gateway.pipeline import World
 from gateway.state.accounts.local import LocalAccounts
+from gateway.state.hints import Hints
 from gateway.state.limits import AccountLimiter
 from gateway.state.live import LocalLive
 from gateway.state.store.port import Store
@@ -66,6 +67,9 @@ class Worker:
         self._stores = {name: RemoteStore(parse(url), loop) for name, url in start.stores.items()}
         self.store: Store | None = self._stores.get("state")  # limits and what else is no content
         self.cache_store: Store | None = self._stores.get("cache", self.store)
+        self._hints: Hints | None = None
+        if self.store is not None:
+            self._hints = Hints(self.store, self.live, self.clock, os.urandom(8).hex(), defects.report)
         upstreams = Upstreams(self.transport, self._addresses, start.secrets, bounds, self.clock, loop)
         world = World(
             clock=self.clock,
@@ -122,6 +126,8 @@ class Worker:
         """Let go of all connections and of the ledger. Nothing may be asked of this worker any more."""
         await self.transport.close()
         self.ledger.close()
+        if self._hints is not None:
+            self._hints.close()
         for store in self._stores.values():
             await store.close()
 

@@ -15,7 +15,7 @@ from gateway.core.bounds import Bounds
 from gateway.core.exchange import Attempt, Ended, Fault, Outcome, Scope
 from gateway.core.live import ALL_WELL, BUSY, Blocked, LiveState
 from gateway.core.policy import Deployment
-from gateway.state.breaker import GOOD, NEUTRAL, WELL, Breaker, Event, News, Phase
+from gateway.state.breaker import GOOD, HALF_OPEN, NEUTRAL, WELL, Breaker, Event, News, Phase
 from gateway.state.failovers import Failovers
 from gateway.state.queue import Queue
 from gateway.state.shares import Share
@@ -77,6 +77,12 @@ class Waiter(Protocol):
         ...
 
 
+class Tell(Protocol):
+    """Who tells others of a place that has shut."""
+
+    def __call__(self, place: str, at: str, word: str, until: float, /) -> None: ...
+
+
 class LocalLive:
     """One worker's live state. `opened` and `alive` are for whoever opens calls (watching.py); without, `read` takes their part."""
 
@@ -112,12 +118,15 @@ class LocalLive:
         self._next = -inf  # when time changes something
         self._half_open = False
         self.watched = False  # set by whoever calls `opened`
+        self.tell: Tell | None = None  # set by whoever passes hints on
+        self._at: dict[str, str] = {}  # endpoint id -> its address, as hints have it
         for deployment in deployments:
             self._learn(deployment)
 
     def _learn(self, deployment: Deployment) -> None:
         self._known.add(deployment.id)
         self._members.setdefault(deployment.endpoint.id, []).append(deployment.id)
+        self._at[deployment.endpoint.id] = f"{deployment.endpoint.scheme}://{deployment.endpoint.host}:{deployment.endpoint.port}"
         if (capacity := deployment.tariff.capacity) is not None:
             self._room[deployment.endpoint.id] = max(1, capacity.concurrency // self._workers)
             if capacity.queue is not None:
@@ -131,6 +140,7 @@ class LocalLive:
         self._bounds = bounds
         self._known.clear()
         self._members.clear()
+        self._at.clear()
         self._room.clear()
         self.wait_s.clear()
         for deployment in deployments:
@@ -327,6 +337,19 @@ class LocalLive:
         if self._hear(deployment.endpoint.id, GOOD, attempt, now) | self._hear(deployment.id, own, attempt, now):
             self._publish()
 
+    def hint(self, place: str, at: str, until: float, now: float) -> None:
+        """Another worker has found `place` shut `until` then (UTC seconds): one request here is to see whether it is.
+
+        No more is taken on trust. Nothing happens if the place has another address here, or trouble that is known.
+        """
+        known = place in self._known or place in self._members
+        if not known or until <= now or self._at.get(place.partition("/")[0]) != at:
+            return
+        before = self._places.get(place, WELL)
+        if before.phase is Phase.CLOSED:
+            self._set(place, replace(HALF_OPEN, openings=before.openings))
+            self._publish()
+
     # --- what happens inside ------------------------------------------------------------------------------------------------
 
     def _probe(self, place: str, attempt: Attempt | None, now: float, lost_after_s: float) -> None:
@@ -342,6 +365,8 @@ class LocalLive:
         if after == before:
             return False
         self._set(place, after)
+        if self.tell is not None and after.phase is Phase.OPEN and before.phase is not Phase.OPEN and after.blocked is not None:
+            self.tell(place, self._at.get(attempt.deployment.endpoint.id, ""), after.blocked.word, after.until)
         return after.phase is not before.phase or after.blocked != before.blocked
 
     def _weighed(self, place: str, news: News, now: float) -> News:

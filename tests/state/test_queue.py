@@ -1,19 +1,26 @@
-"""The queue at an endpoint: bounded, by priority, and fair between tenants whatever each of them sends."""
+"""The queue at an endpoint: bounded, by priority, and fair between tenants whatever each of them sends.
 
+Each sentence is asked of the queue, and of copies of its text with a bug in them, which have to break one.
+"""
+
+import types
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
-from hypothesis import given
+import pytest
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
+from gateway.state import queue as original
 from gateway.state.queue import Queue
 
 WHO = st.tuples(st.integers(0, 2), st.sampled_from("abcd"))
 STEPS = st.lists(st.one_of(WHO, st.just("next"), st.integers(0, 20)), max_size=80)
 
 
-@given(STEPS)
-def test_it_holds_who_joined_and_was_neither_called_nor_left(steps: list[Any]) -> None:
-    queue: Queue[int] = Queue(10)
+def holds_who_joined_and_was_neither_called_nor_left(kind: type[Queue[Any]], steps: list[Any]) -> None:
+    queue = kind(3)
     waiting: dict[int, tuple[int, str]] = {}
     for number, step in enumerate(steps):
         if isinstance(step, tuple):
@@ -32,14 +39,13 @@ def test_it_holds_who_joined_and_was_neither_called_nor_left(steps: list[Any]) -
             queue.leave(who, tenant, priority)
         assert sorted(queue) == sorted(waiting)
         assert len(queue) == len(waiting) <= queue.length
-        assert queue.full == (len(waiting) >= 10)
+        assert queue.full == (len(waiting) >= 3)
         assert bool(queue._waiting) == bool(waiting), "empty places are kept"
 
 
-@given(st.dictionaries(st.sampled_from("abcdef"), st.integers(1, 30), min_size=2))
-def test_tenants_take_turns(sent: dict[str, int]) -> None:
+def tenants_take_turns(kind: type[Queue[Any]], sent: dict[str, int]) -> None:
     """While two tenants both wait, neither is called twice more than the other."""
-    queue: Queue[str] = Queue(1_000)
+    queue = kind(1_000)
     for tenant, count in sent.items():
         for _ in range(count):
             queue.join(tenant, tenant, 0)
@@ -52,10 +58,57 @@ def test_tenants_take_turns(sent: dict[str, int]) -> None:
         assert not waiting or max(waiting) - min(waiting) <= 1
 
 
-@given(st.integers(1, 50))
-def test_one_who_asks_little_is_not_behind_one_who_asks_much(many: int) -> None:
-    queue: Queue[str] = Queue(1_000)
+def one_who_asks_little_is_not_behind_one_who_asks_much(kind: type[Queue[Any]], many: int) -> None:
+    queue = kind(1_000)
     for _ in range(many):
         queue.join("much", "much", 0)
     queue.join("little", "little", 0)
     assert "little" in [queue.next(), queue.next()]
+
+
+SENTENCES: tuple[tuple[Callable[[type[Queue[Any]], Any], None], st.SearchStrategy[Any]], ...] = (
+    (holds_who_joined_and_was_neither_called_nor_left, STEPS),
+    (tenants_take_turns, st.dictionaries(st.sampled_from("abcdef"), st.integers(1, 30), min_size=2)),
+    (one_who_asks_little_is_not_behind_one_who_asks_much, st.integers(1, 50)),
+)
+
+BUGS = {
+    "one tenant is served to its end": ("            tenants.move_to_end(tenant)  # the others' turn\n", "            pass\n"),
+    "the lowest goes first": ("priority = max(self._waiting)", "priority = min(self._waiting)"),
+    "who came last goes first": ("who = own.popleft()", "who = own.pop()"),
+    "one too many may wait": ("self._count >= self.length", "self._count > self.length"),
+    "who left is still counted": ("        self._count -= 1\n", "        self._count -= len(self._waiting[priority]) > 1\n"),
+    "an empty tenant keeps its turn": ("if not tenants[tenant]:\n", "if not tenants[tenant] and len(tenants) > 1:\n"),
+    "all of a tenant leave with one": (".remove(who)\n", ".clear()\n"),
+}
+
+
+def ask(kind: type[Queue[Any]], examples: int) -> None:
+    """Ask every sentence of `kind`. Raises whatever it breaks with."""
+    for sentence, strategy in SENTENCES:
+        asking(kind, sentence, strategy, examples)()
+
+
+def asking(
+    kind: type[Queue[Any]], sentence: Callable[[type[Queue[Any]], Any], None], strategy: st.SearchStrategy[Any], examples: int
+) -> Callable[[], None]:
+    @settings(max_examples=examples, database=None, phases=(Phase.explicit, Phase.generate))
+    @given(strategy)
+    def asked(drawn: Any) -> None:
+        sentence(kind, drawn)
+
+    return asked
+
+
+def test_every_sentence_holds() -> None:
+    ask(Queue, 100)
+
+
+@pytest.mark.parametrize("bug", BUGS)
+def test_a_bug_is_noticed(bug: str) -> None:
+    text, (right, wrong) = Path(original.__file__).read_text(), BUGS[bug]
+    assert text.count(right) == 1
+    module = types.ModuleType("planted")
+    exec(compile(text.replace(right, wrong), bug, "exec"), module.__dict__)  # noqa: S102
+    with pytest.raises((AssertionError, KeyError, ValueError, IndexError, StopIteration)):
+        ask(module.Queue, 300)

@@ -195,6 +195,12 @@ def _mend_finish(choice: dict[str, Any], seen: Seen) -> None:
 def mend_answer(answer: dict[str, Any], identity: Identity) -> Seen:
     """Bring a whole answer into shape, in place. Raises NotCanonical if it is no chat completion."""
     seen = Seen()
+    if finish := _usual_finish(answer):
+        seen.speaks, seen.finish = True, finish
+        if answer.get("model") != identity.model:
+            answer["model"] = identity.model
+            seen.changed = True
+        return seen
     choices = _choices(answer)
     if not choices:
         raise NotCanonical
@@ -220,6 +226,36 @@ def mend_answer(answer: dict[str, Any], identity: Identity) -> Seen:
         _mend_message(message, seen, identity.id)
         _mend_finish(choice, seen)
     return seen
+
+
+_PLAIN_MESSAGE: Final = frozenset({"role", "content", "refusal", "annotations", "reasoning_content"})
+
+
+def _usual_finish(answer: Mapping[str, Any]) -> str:
+    """Why an answer ended that has nothing to mend but perhaps its model's name: one choice, with text. "": look closer."""
+    choices: Any = answer.get("choices")
+    if choices.__class__ is not list or len(choices) != 1:
+        return ""
+    choice = choices[0]
+    if choice.__class__ is not dict:
+        return ""
+    message, finish = choice.get("message"), choice.get("finish_reason")
+    if message.__class__ is not dict or not message.keys() <= _PLAIN_MESSAGE or finish.__class__ is not str:
+        return ""
+    content, own = message.get("content"), answer.get("id")
+    if (
+        content
+        and content.__class__ is str
+        and message.get("role") == "assistant"
+        and FINISHES.get(finish) == finish
+        and choice.get("index").__class__ is int
+        and own
+        and own.__class__ is str
+        and answer.get("created").__class__ is int
+        and answer.get("object") == ANSWER
+    ):
+        return str(finish)
+    return ""
 
 
 def _mend_message(message: dict[str, Any], seen: Seen, answer_id: str) -> None:

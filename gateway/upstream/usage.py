@@ -35,6 +35,8 @@ _DETAILS_OUT: Final = ("completion_tokens_details", "output_tokens_details")
 
 def read(usage: Any, timings: Any = None) -> Usage | Unusable:
     """What `usage` (the object of an answer or chunk) and llama.cpp's `timings` beside it say. Never raises."""
+    if timings is None and usage.__class__ is dict and usage.keys() <= _USUAL and (found := _usual(usage)) is not None:
+        return found
     if not isinstance(usage, dict) or ("prompt_tokens" not in usage and "completion_tokens" not in usage):
         return _from_timings(timings)
     prompt = _count(usage.get("prompt_tokens"))
@@ -52,6 +54,33 @@ def read(usage: Any, timings: Any = None) -> Usage | Unusable:
             return Unusable.ABSURD
         output += reasoning  # reasoning was not counted as output
     return Usage(prompt - cached - written, cached, written, output, min(reasoning, output), reported=True)
+
+
+_USUAL: Final = frozenset({
+    "prompt_tokens", "completion_tokens", "total_tokens", "prompt_tokens_details", "completion_tokens_details",
+})  # fmt: skip
+
+
+def _usual(usage: Mapping[str, Any]) -> Usage | None:
+    """What nearly all say, OpenAI's spelling without a flaw, in a third of the time; None: look closer. It judges nothing."""
+    prompt: Any = usage.get("prompt_tokens")
+    output: Any = usage.get("completion_tokens")
+    cached, written, reasoning = 0, 0, 0
+    if inside := usage.get("prompt_tokens_details"):
+        if inside.__class__ is not dict:
+            return None
+        cached, written = inside.get("cached_tokens", 0), inside.get("cache_write_tokens", 0)
+    if inside := usage.get("completion_tokens_details"):
+        if inside.__class__ is not dict:
+            return None
+        reasoning = inside.get("reasoning_tokens", 0)
+    for value in (prompt, output, cached, written, reasoning):
+        if value.__class__ is not int or not 0 <= value <= TOKENS_MAX:
+            return None
+    uncached = prompt - cached - written
+    if uncached < 0 or reasoning > output or usage.get("total_tokens") != prompt + output:
+        return None
+    return Usage(uncached, cached, written, output, reasoning, reported=True)
 
 
 def _largest(beside: Any, usage: Mapping[str, Any], details: tuple[str, ...], name: str) -> int:

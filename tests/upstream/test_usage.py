@@ -185,3 +185,26 @@ def test_what_clients_are_shown_reads_back_as_it_was(uncached: int, cached: int,
 def test_an_estimate_says_so_and_counts_the_larger() -> None:
     assert estimate(10, 7, 4) == Usage(uncached=10, output=7, reported=False)
     assert estimate(10, 1, 401) == Usage(uncached=10, output=101, reported=False)
+
+
+NUMBERS = st.sampled_from([None, 0, 1, 5, 7, 12, -1, True, 1.0, "5", TOKENS_MAX + 1])
+LOOSE = st.none() | st.just(0) | st.just("x") | st.dictionaries(
+    st.sampled_from(["cached_tokens", "cache_write_tokens", "reasoning_tokens", "audio_tokens"]), NUMBERS
+)  # fmt: skip
+
+
+@given(
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "prompt_tokens": NUMBERS,
+            "completion_tokens": NUMBERS,
+            "total_tokens": NUMBERS,
+            "prompt_tokens_details": LOOSE,
+            "completion_tokens_details": LOOSE,
+        },
+    )
+)
+def test_the_usual_spelling_is_read_as_any_other(usage: dict[str, Any]) -> None:
+    """A field that nobody knows makes it unusual, and changes nothing."""
+    assert read(usage) == read({**usage, "unheard_of": 1})

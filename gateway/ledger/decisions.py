@@ -99,7 +99,8 @@ def _of_chain(segments: list[Path]) -> Iterator[Recorded | Damaged]:
         with path.open("rb") as file:
             for number, line in _lines(file):
                 why = _wrong(line, prev)
-                prev = sha256(line).hexdigest().encode()
+                if line:  # else what follows leans on the line before it, as the writer did
+                    prev = sha256(line).hexdigest().encode()
                 matched = HEAD.match(line)
                 if why or matched is None:
                     yield Damaged(path, number, why)

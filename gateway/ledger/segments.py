@@ -6,6 +6,7 @@ Files are `<worker>-<utc>-<n>.jsonl`: the worker, when its chain began, and the 
 over from the segment before, so that a line can't be changed, taken out or put in without all that follow showing it.
 """
 
+import contextlib
 import os
 import threading
 from collections.abc import Callable
@@ -82,7 +83,7 @@ class Chain:
         self._prev = sha256(line).hexdigest().encode()
 
     def _open(self) -> None:
-        """Begin the next segment. What could not be opened is tried again, under the next number, by the next append."""
+        """Begin the next segment. What could not be begun is tried again by the next append, and leaves no file behind."""
         self._leave()
         self._number += 1
         self._fd = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -91,8 +92,17 @@ class Chain:
         try:
             self.write(orjson.dumps(head))
         except OSError:
-            self._leave()  # nothing else may be a segment's first line
+            self._take_back()  # nothing else may be a segment's first line
             raise
+
+    def _take_back(self) -> None:
+        """Remove a segment without a first line: while a disk is full each request would add one."""
+        with self._lock:
+            if self._fd >= 0:
+                os.close(self._fd)  # nothing in it could be synced
+                self._fd = -1
+        with contextlib.suppress(OSError):  # one that can't be removed is empty, and readers pass over it
+            os.unlink(self.path)
 
     def _leave(self) -> None:
         if self._fd >= 0:

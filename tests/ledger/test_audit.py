@@ -2,8 +2,10 @@
 
 import errno
 import os
+import resource
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -328,6 +330,49 @@ def test_a_full_disk_is_an_error_for_the_line_that_does_not_fit(tmp_path: Path) 
     with pytest.raises(OSError) as raised:
         chain.append(b'{"kind":"begun"}')
     assert raised.value.errno == errno.ENOSPC
+
+
+@contextmanager
+def no_room() -> Iterator[None]:
+    """No file of this process may grow: what a disk without room for one byte more is like."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_disk_that_stays_full_is_not_filled_with_segments(tmp_path: Path) -> None:
+    """Each refused request tries to begin one, a thousand a second: none may leave a file or an open descriptor behind."""
+    ledger, decision = audit(tmp_path, segment_bytes_max=1), decided(View(world(), NOW))
+    begin(ledger, decision, name="rg-before")
+    files = sorted(tmp_path.iterdir())
+    descriptors = len(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").exists() else 0
+    with no_room():
+        for n in range(20):
+            with pytest.raises(OSError):
+                begin(ledger, decision, name=f"rg-{n}")
+    assert sorted(tmp_path.iterdir()) == files
+    assert not descriptors or len(os.listdir("/proc/self/fd")) <= descriptors + 1
+    begin(ledger, decision, name="rg-after")
+    ledger.close()
+    assert [record["id"] for record in records(tmp_path)] == ["rg-before", "rg-after"]
+
+
+def test_what_follows_a_torn_line_is_not_taken_for_tampered_with(tmp_path: Path) -> None:
+    """The disk fills up within a line, and is emptied: the line is told, and the segments behind it are as they were written."""
+    ledger, decision = audit(tmp_path, segment_bytes_max=1), decided(View(world(), NOW))
+    for n in range(3):
+        begin(ledger, decision, name=f"rg-{n}")
+    ledger.close()
+    with sorted(tmp_path.iterdir())[1].open("ab") as file:
+        file.write(b'{"prev":"half a li')
+    (torn,) = [entry for entry in read(tmp_path) if not isinstance(entry, Line)]
+    (told,) = [entry for entry in decisions(tmp_path) if not isinstance(entry, Recorded)]
+    assert isinstance(torn, Torn)
+    assert (torn.path, torn.number) == (told.path, told.number)
+    assert "was not written to its end" in told.why
 
 
 def test_two_chains_in_one_folder_do_not_meet(tmp_path: Path) -> None:

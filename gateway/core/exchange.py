@@ -20,7 +20,7 @@ class Needs:
     abilities: frozenset[str] = frozenset()  # of the model: tools, vision, json_schema
     tools: frozenset[str] = frozenset()  # kinds of tool: function
     prompt_tokens: int = 0  # estimate
-    output_tokens: int | None = None  # what the caller asked for at most, if it did
+    output_tokens: int | None = None  # what the caller asked for at most, in all `n` answers, if it did
     remote_content: bool = False  # the content names a URL that the upstream would have to fetch
 
 

@@ -107,11 +107,13 @@ class AnswerCall(Calling):
 
 
 def _wants_canonical_usage(found: dict[str, Any], said: Usage | usage.Unusable) -> bool:
-    """Whether clients would not find in `usage` what was found there: cached tokens under another name, or nonsense."""
+    """Whether clients would not find in `usage` what was found: cached tokens under another name, no total, or nonsense."""
     shown = found.get("usage")
     if not isinstance(said, Usage):
         return shown is not None
-    if not isinstance(shown, dict) or not said.cached:
+    if not isinstance(shown, dict) or shown.get("total_tokens") != said.input + said.output:
+        return True  # in `timings` alone, or without a total, which the API's schema requires
+    if not said.cached:
         return False
     details = shown.get("prompt_tokens_details")
     return not isinstance(details, dict) or details.get("cached_tokens") != said.cached

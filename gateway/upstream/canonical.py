@@ -89,7 +89,10 @@ def mend_chunk(chunk: dict[str, Any], calls: dict[int, CallIndexes]) -> Seen:
         index = choice.get("index", 0)
         if not isinstance(index, int):
             raise NotCanonical
-        choice["index"] = index
+        if "index" not in choice or "finish_reason" not in choice:  # both must be there, if null
+            choice["index"] = index
+            choice.setdefault("finish_reason", None)
+            seen.changed = True
         _mend_text(delta, seen)
         if found := delta.get("tool_calls"):
             seen.speaks = True

@@ -16,6 +16,7 @@ import orjson
 from gateway.core.answer import Problem
 from gateway.core.bounds import Bounds
 from gateway.core.exchange import Needs
+from gateway.core.rank import EXPECTED_OUTPUT_TOKENS
 from gateway.wire.text import Script, script_of
 
 _NUMBER: Final = (int, float)
@@ -179,7 +180,10 @@ def _refuse_duplicates(body: bytes) -> None:
             raise Problem(400, "duplicate_name", f"the name `{twice[:64]}` stands twice in one object", twice[:64])
         return dict(pairs)
 
-    json.loads(body, object_pairs_hook=unique)
+    try:
+        json.loads(body, object_pairs_hook=unique)
+    except RecursionError:  # within a value that was overwritten: what is left of the body is not as deep
+        raise Problem(400, "invalid_json", "the body is nested too deep") from None
 
 
 def check(body: Mapping[str, Any]) -> None:
@@ -277,6 +281,11 @@ class Reading:
                 if type(url) is not str:
                     raise Problem(400, "invalid_type", f"`{where}.image_url` must name a `url`", where)
                 self.remote = self.remote or not url.startswith("data:")
+            elif kind == "input_audio":
+                sound = part.get("input_audio")
+                data = sound.get("data") if type(sound) is dict else sound
+                # Mistral takes a URL as well, and base64 knows no colon
+                self.remote = self.remote or (type(data) is str and ":" in data and not data.startswith("data:"))
             elif kind == "file":
                 self.remote = True  # an id or a URL: either way the upstream would have to fetch it from somewhere
             elif type(text := part.get("text")) is str:
@@ -287,6 +296,8 @@ class Reading:
     def needs(self, body: Mapping[str, Any], text_tokens: int) -> Needs:
         """What this request needs, with `text_tokens` estimated for its `chars`."""
         wished = body.get("max_completion_tokens") or body.get("max_tokens")
+        if (answers := body.get("n") or 1) > 1:
+            wished = answers * (wished or EXPECTED_OUTPUT_TOKENS)  # each is paid for
         prompt_tokens = text_tokens + self.images * IMAGE_TOKENS + self.messages * MESSAGE_TOKENS
         return Needs("chat", self.abilities, self.tools, prompt_tokens, wished, self.remote)
 

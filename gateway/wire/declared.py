@@ -40,7 +40,8 @@ def declared(headers: Sequence[tuple[str, str]], body: object) -> Declared:
             fact = BODY_NAMES.get(name)
             if fact is None:
                 known = ", ".join(DECLARABLE)
-                raise Problem(400, "unknown_parameter", f"`gateway.{name}` is no fact; known are {known}", f"gateway.{name}")
+                where = f"gateway.{name[:64]}"
+                raise Problem(400, "unknown_parameter", f"`{where}` is no fact; known are {known}", where)
             words = value if isinstance(value, list) and fact in SETS else [value]
             if not all(isinstance(word, str) for word in words):
                 wanted = "a word or a list of words" if fact in SETS else "a word"

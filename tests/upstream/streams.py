@@ -127,6 +127,16 @@ SCRIPTS = (
         "Jawohl\\n!",
     ),
     Script(
+        "choices without index and finish_reason",
+        "openai",
+        sse(
+            *(chunk({}, choices=[{"delta": {"content": t}}]) for t in ("Ja", "wo", "hl", "!")),
+            chunk({}, choices=[{"delta": {}, "finish_reason": "stop"}], usage=counts()),
+        )
+        + DONE,
+        "Jawohl!",
+    ),
+    Script(
         "zai: a tool call in one piece",
         "zai",
         sse(

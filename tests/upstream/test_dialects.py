@@ -317,6 +317,25 @@ def test_no_upstream_is_made_to_fetch(dialect: str, url: str) -> None:
     assert url not in outcome.message
 
 
+def sound(value: Any) -> dict[str, Any]:
+    return {"messages": [{"role": "user", "content": [{"type": "input_audio", "input_audio": value}]}]}
+
+
+@pytest.mark.parametrize("url", ["https://x.test/a.mp3", "HTTP://x.test/", "file:///etc/passwd", " https://x.test/a.mp3"])
+@pytest.mark.parametrize("dialect", NAMES)
+def test_nor_to_fetch_sound(dialect: str, url: str) -> None:
+    for value in (url, {"data": url, "format": "mp3"}):
+        with pytest.raises(Unsendable):
+            built(dialect, sound(value))
+
+
+def test_inline_sound_passes() -> None:
+    for value in ("UklGRg==", "data:audio/wav;base64,UklGRg==", {"data": "UklGRg==", "format": "wav"}):
+        body, dropped = built("mistral", sound(value))
+        assert body["messages"][0]["content"][0]["input_audio"] == value
+        assert dropped == ()
+
+
 @pytest.mark.parametrize(
     "file", [{"file_id": "file-1"}, {"file_id": "f", "file_data": "AAAA"}, {"file_url": "https://x.test"}, None]
 )

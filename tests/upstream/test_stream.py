@@ -723,6 +723,22 @@ def test_what_an_answer_lacks_is_added() -> None:
     assert found.usage.input == 12
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"usage": {"prompt_tokens": 5, "completion_tokens": 3}},
+        {"usage": {"prompt_tokens": 5, "completion_tokens": 3, "total_tokens": 0}},
+        {"timings": {"prompt_n": 5, "cache_n": 0, "predicted_n": 3}},
+    ],
+)
+def test_usage_that_was_found_is_shown_with_its_total(said: dict[str, Any]) -> None:
+    body, found = whole("llamacpp", {"usage": None, **ANSWER, **said})
+    shown = orjson.loads(body)["usage"]
+    assert (shown["prompt_tokens"], shown["completion_tokens"], shown["total_tokens"]) == (5, 3, 8)
+    assert found.usage is not None
+    assert found.usage.reported
+
+
 def test_clients_find_cached_tokens_where_openai_puts_them() -> None:
     body, found = whole("mistral", {**ANSWER, "usage": counts(100, 3, num_cached_tokens=64)})
     assert orjson.loads(body)["usage"]["prompt_tokens_details"] == {"cached_tokens": 64}

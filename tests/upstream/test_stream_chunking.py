@@ -112,6 +112,7 @@ def check(script: Script, text: bytes, outcome: Outcome, *, wants_usage: bool) -
         assert {"id", "object", "created", "model", "choices"} <= set(shown)
         assert shown["object"] == "chat.completion.chunk"
         assert shown["model"] == "our-model"
+        assert all({"index", "delta", "finish_reason"} <= set(choice) for choice in shown["choices"])
         published = ChatCompletionChunk.model_validate(shown, strict=True)
         assert all(choice.finish_reason in (None, "stop", "length", "tool_calls", "content_filter") for choice in published.choices)
     assert len({(shown["id"], shown["created"]) for shown in found}) == 1

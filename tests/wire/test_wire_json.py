@@ -170,3 +170,10 @@ def test_usual_bodies_are_seen_at_a_glance() -> None:
     message = {"role": "user", "content": 'a "quoted" word, and 你好'}
     for more in ({}, {"temperature": 1, "max_tokens": 5, "stop": "x"}, {"stream": True, "stream_options": {"include_usage": True}}):
         assert understood({"model": "alpha", "messages": [message] * 3, **more}, Bounds())[1]
+
+
+@pytest.mark.parametrize("levels", [100, 900, 1_010])
+def test_a_value_that_was_overwritten_may_be_of_any_depth(levels: int) -> None:
+    with pytest.raises(Problem) as caught:
+        parse(b'{"a": ' + b"[" * levels + b"]" * levels + b', "a": 1}', Bounds())
+    assert caught.value.status == 400

@@ -73,6 +73,7 @@ BODIES: list[tuple[str, bytes | dict[str, object], int, str, str | None]] = [
         "invalid_type",
         "messages[0].content[0]",
     ),
+    ("a fact of an endless name", chat(gateway={"x" * 100_000: 1}), 400, "unknown_parameter", "gateway." + "x" * 64),
     ("stream text", chat(stream="yes"), 400, "invalid_type", "stream"),
     ("stream a number", chat(stream=1), 400, "invalid_type", "stream"),
     ("stream_options a list", chat(stream_options=[]), 400, "invalid_type", "stream_options"),

@@ -211,21 +211,27 @@ def _fetches(kind: str, inner: Any, *, allowed: bool) -> bool:
     """
     if kind == "file":
         return not allowed and not (isinstance(inner, dict) and "file_data" in inner and "file_id" not in inner)
-    if kind != "image_url":
+    field = _ADDRESSES.get(kind)
+    if field is None:
         return False
-    url = inner.get("url") if isinstance(inner, dict) else inner
+    url = inner.get(field) if isinstance(inner, dict) else inner
     if not isinstance(url, str):
-        return False  # no image at all, which is the upstream's to refuse
+        return False  # nothing at all, which is the upstream's to refuse
+    if kind == "input_audio" and ":" not in url:
+        return False  # plain base64
     scheme = url[:8].lower()
     return not scheme.startswith("data:") and not (allowed and scheme.startswith(("https://", "http://")))
 
+
+_ADDRESSES: Final[Mapping[str, str]] = {"image_url": "url", "input_audio": "data"}
+"""Where in a part an address can stand; Mistral takes one for sound too."""
 
 REMOTE: Final = Outcome(
     Ended.REJECTED,
     Fault.CLIENT,
     Scope.REQUEST,
     code="remote_content_refused",
-    message="images and files must be sent inline, as a `data:` URL; no upstream may fetch an address out of a request",
+    message="images, sound and files must be sent inline, as a `data:` URL; no upstream may fetch an address out of a request",
     param="messages",
     sent=False,
 )

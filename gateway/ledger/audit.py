@@ -11,7 +11,8 @@ its own, which stands in the same segment before any line that names it, once (r
     prev, kind: "basis", name, is: {…}                          name: a number, good within the segment
     decision: {basis: [name…], prompt_tokens, output_tokens, draw}
 
-So a segment can be read by itself, and a line of 2.8 kB (50 deployments), hashed and written before each call, is one of 350 bytes.
+So a segment can be read by itself, and a first `begun` line, hashed and written before the call, is 340 bytes in place of 1,950 (50
+deployments) and takes 6.5 µs in place of 12.
 
 A `settled` line is the exchange in one: enough for a bill or a report without looking further. An exchange that sent nothing, a
 refusal above all, has no `begun` line, so its `settled` line carries the decision.
@@ -24,9 +25,6 @@ refusal above all, has no `begun` line, so its `settled` line carries the decisi
 
 Times are UTC seconds; 0: it never came. Money is a decimal number in text. Words that come from outside (a dropped field's name)
 are kept only if they look like one.
-
-Lines are put together from bytes, and words that come again and again are written as JSON once: of a plain request's 190 µs, a
-dictionary of 25 keys and its serialisation were 15.
 """
 
 import re

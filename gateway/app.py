@@ -301,7 +301,8 @@ def bind(host: str, port: int) -> socket.socket:
     except OSError as error:
         listener.close()
         why = (error.strerror or str(error)).lower()
-        raise CannotStart(f"can't listen on {host} port {port}: {why}; is another gateway running?") from error
+        hint = "; is another gateway running?" if error.errno == errno.EADDRINUSE else ""
+        raise CannotStart(f"can't listen on {host} port {port}: {why}{hint}") from error
     listener.listen(BACKLOG)
     listener.setblocking(False)
     return listener

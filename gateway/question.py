@@ -38,6 +38,8 @@ def answer(snapshot: Snapshot, question: Mapping[str, Any]) -> dict[str, object]
 
 def decision(snapshot: Snapshot, question: Mapping[str, Any]) -> Decision:
     """The decision that a question is about, all being well upstream. Raises Problem (400, 403, 404)."""
+    if not isinstance(question, Mapping):  # it was read from JSON, whatever that was
+        raise Problem(400, "invalid_type", "a question is an object: facts, or a whole request")
     now = time.time()
     desk = Desk(View(snapshot, now), Estimator())
     if "body" in question:
@@ -66,7 +68,10 @@ def _whole(desk: Desk, question: Mapping[str, Any], now: float) -> Decision:
     body, headers = question["body"], question.get("headers") or {}
     if not isinstance(body, dict) or not isinstance(headers, dict):
         raise Problem(400, "invalid_type", "`body` and `headers` must be objects", "body")
-    raw = orjson.dumps(body)
+    try:
+        raw = orjson.dumps(body)
+    except TypeError as error:
+        raise Problem(400, "invalid_json", "the body is nested too deep, or holds what is no JSON", "body") from error
     parsed = chat.parse(raw, desk.view.snapshot.policy.bounds)
     lines = [(str(name).lower(), str(value)) for name, value in headers.items() if str(name).lower().startswith("x-gateway-")]
     request, _ = desk.request(parsed, len(raw), _key(desk.view.snapshot, question), Head("POST", "", lines), "question", "", now)
@@ -76,10 +81,15 @@ def _whole(desk: Desk, question: Mapping[str, Any], now: float) -> Decision:
 def _key(snapshot: Snapshot, question: Mapping[str, Any]) -> Key:
     keys = snapshot.access.keys
     name, tenant = question.get("key"), question.get("tenant")
+    for word, value in (("key", name), ("tenant", tenant)):
+        if value is not None and not isinstance(value, str):
+            raise Problem(400, "invalid_type", f"`{word}` must be a word", word)
     if name is not None:
         if name not in keys or (tenant is not None and keys[name].tenant != tenant):
             raise Problem(404, "unknown_key", f"no key goes by the id `{name}`{'' if tenant is None else f' at `{tenant}`'}", "key")
         return keys[name]
+    if tenant is None:
+        raise Problem(400, "missing_parameter", "`tenant` or `key` is missing: who asks", "tenant")
     found = [key for key in keys.values() if key.tenant == tenant]
     if not found:
         known = ", ".join(snapshot.access.tenants)
@@ -97,6 +107,8 @@ def _only(question: Mapping[str, Any], known: frozenset[str]) -> None:
 
 def _set(question: Mapping[str, Any], name: str) -> frozenset[str]:
     value = question.get(name) or ()
+    if not isinstance(value, (str, list, tuple)):
+        raise Problem(400, "invalid_type", f"`{name}` must be a word or a list of words", name)
     return frozenset((value,)) if isinstance(value, str) else frozenset(map(str, value))
 
 

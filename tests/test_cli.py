@@ -1,5 +1,6 @@
 """The command line: what it prints, and its exit codes (0 yes, 1 no, 2 could not be asked)."""
 
+import argparse
 import hashlib
 import json
 import subprocess
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.__main__ import main
+from gateway.__main__ import _parser, main
 
 ROOT = Path(__file__).resolve().parent.parent
 POLICIES = str(ROOT / "policies")
@@ -39,6 +40,8 @@ def test_explain_says_yes_no_and_can_not_be_asked(capsys: pytest.CaptureFixture[
     assert "patients-on-our-machines" in capsys.readouterr().out
     assert main([*ask, "nobody", "--asked", "auto"]) == 2
     assert "no tenant" in capsys.readouterr().err
+    assert main([*ask[:-1], "--asked", "auto"]) == 2
+    assert "`tenant` or `key` is missing" in capsys.readouterr().err
     assert main([*ask, "clinic", "--asked", "auto", "--region", "US"]) == 2
     assert "may declare" in capsys.readouterr().err
 
@@ -79,6 +82,52 @@ def test_serve_says_all_that_keeps_it_from_starting(tmp_path: Path) -> None:
     assert any("ward-3" in line and "demo key" in line for line in lines)
     assert any("mistral-eu" in line and "MISTRAL_API_KEY" in line for line in lines)
     assert not (tmp_path / "ledger").exists()
+
+
+ODD = [
+    "[]",
+    '"auto"',
+    "{",
+    "null",
+    '{"body": []}',
+    '{"body": {}, "headers": []}',
+    '{"body": {"x": ' + "[" * 300 + "]" * 300 + "}}",
+    '{"key": [], "asked": "auto"}',
+    '{"tenant": {"a": 1}, "asked": "auto"}',
+    '{"tenant": "clinic", "asked": "auto", "abilities": 5}',
+    '{"tenant": "clinic", "asked": "auto", "language": {}, "region": 5}',
+]
+
+
+@pytest.mark.parametrize("question", ODD)
+def test_what_is_no_question_can_not_be_asked(question: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "request.json"
+    path.write_text(question)
+    assert main(["policy", "explain", "--policies", POLICIES, "--request", str(path)]) == 2
+    assert capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "given",
+    [["serve", "--port", "99999"], ["serve", "--workers", "0"], ["demo", "--ops-port", "-1"], ["simulate", "zai", "--port", "x"]],
+)
+def test_a_number_that_can_not_be_is_told_before_anything_starts(given: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(given)
+    assert ended.value.code == 2
+    assert "is not a" in capsys.readouterr().err
+
+
+def test_every_argument_says_what_it_is() -> None:
+    def walk(parser: argparse.ArgumentParser) -> None:
+        for action in parser._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                for below in action.choices.values():
+                    walk(below)
+            elif not isinstance(action, argparse._HelpAction):
+                assert action.help, (parser.prog, action.dest)
+
+    walk(_parser())
 
 
 def test_help_is_quick_and_imports_nothing_heavy() -> None:

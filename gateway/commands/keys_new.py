@@ -3,7 +3,7 @@
 import argparse
 import json
 
-from gateway.commands.shared import Commands, say
+from gateway.commands.shared import JSON, Commands, say
 
 
 def add(commands: Commands) -> None:
@@ -12,7 +12,7 @@ def add(commands: Commands) -> None:
     new.add_argument("id", help="small letters, digits and hyphens")
     new.add_argument("--tenant", help="whose key it will be; only named in what is printed")
     new.add_argument("--expires", metavar="DAY", help="the last day (UTC) on which it is good: 2027-01-01")
-    new.add_argument("--json", action="store_true")
+    new.add_argument("--json", action="store_true", help=JSON)
     new.set_defaults(command=run)
 
 

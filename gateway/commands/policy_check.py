@@ -3,14 +3,14 @@
 import argparse
 import json
 
-from gateway.commands.shared import Commands, policies, say
+from gateway.commands.shared import JSON, Commands, policies, say
 
 
 def add(commands: Commands) -> None:
     """Say what the command takes."""
     check = commands.add_parser("check", help="find every mistake, run all cases, prove all claims")
     policies(check)
-    check.add_argument("--json", action="store_true")
+    check.add_argument("--json", action="store_true", help=JSON)
     check.set_defaults(command=run)
 
 

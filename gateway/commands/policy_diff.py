@@ -4,7 +4,7 @@ import argparse
 import json
 from pathlib import Path
 
-from gateway.commands.shared import Commands, loaded_to_ask, say
+from gateway.commands.shared import JSON, Commands, loaded_to_ask, say
 
 
 def add(commands: Commands) -> None:
@@ -12,7 +12,7 @@ def add(commands: Commands) -> None:
     diff = commands.add_parser("diff", help="what NEW allows, refuses, moves or makes dearer that OLD does not")
     diff.add_argument("old", type=Path, metavar="OLD", help="folder of the policy as it is")
     diff.add_argument("new", type=Path, metavar="NEW", help="folder of the policy as it is to be")
-    diff.add_argument("--json", action="store_true")
+    diff.add_argument("--json", action="store_true", help=JSON)
     diff.set_defaults(command=run)
 
 

@@ -5,9 +5,18 @@ import json
 from pathlib import Path
 from typing import Any, Final
 
-from gateway.commands.shared import Commands, loaded_to_ask, policies, say
+from gateway.commands.shared import JSON, Commands, loaded_to_ask, policies, say
 
-FACTS: Final = ("region", "data_class", "categories", "task", "tag", "language", "abilities", "tools")
+FACTS: Final = {
+    "region": "declared, as by x-gateway-region: countries and zones",
+    "data_class": "declared, as by x-gateway-data-class",
+    "categories": "declared, as by x-gateway-categories",
+    "task": "declared, as by x-gateway-task",
+    "tag": "declared, as by x-gateway-tag",
+    "language": "what the text may be in: de, zh, …",
+    "abilities": "what the model must have: tools, vision, …",
+    "tools": "kinds of tool that are offered to the model: function, …",
+}
 SEVERAL: Final = frozenset({"region", "categories", "language", "abilities", "tools"})
 
 
@@ -15,17 +24,18 @@ def add(commands: Commands) -> None:
     """Say what the command takes."""
     explain = commands.add_parser("explain", help="explain one decision: `--tenant clinic --asked auto --region DE`")
     policies(explain)
-    explain.add_argument("--tenant")
+    explain.add_argument("--tenant", help="who asks; or name a --key")
     explain.add_argument("--key", help="the id of a key; needed where a tenant has several")
     explain.add_argument("--asked", help="the model or alias that the request names")
     for fact in FACTS:
-        explain.add_argument(f"--{fact.replace('_', '-')}", nargs="+" if fact in SEVERAL else None, metavar="WORD")
-    explain.add_argument("--prompt-tokens", type=int, metavar="N")
-    explain.add_argument("--output-tokens", type=int, metavar="N")
+        count = "+" if fact in SEVERAL else None
+        explain.add_argument(f"--{fact.replace('_', '-')}", nargs=count, metavar="WORD", help=FACTS[fact])
+    explain.add_argument("--prompt-tokens", type=int, metavar="N", help="about how long the prompt is")
+    explain.add_argument("--output-tokens", type=int, metavar="N", help="the longest answer that is asked for")
     explain.add_argument("--request", type=Path, metavar="FILE", help="a whole request: JSON with `key`, `headers` and `body`")
     explain.add_argument("--decision", metavar="ID", help="a decision of the past: the x-gateway-decision of an answer")
     explain.add_argument("--ledger", type=Path, default=Path("state/ledger"), metavar="DIR", help="where it stands (state/ledger)")
-    explain.add_argument("--json", action="store_true")
+    explain.add_argument("--json", action="store_true", help=JSON)
     explain.set_defaults(command=run)
 
 

@@ -6,14 +6,14 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
-from gateway.commands.shared import Commands, say
+from gateway.commands.shared import JSON, Commands, say
 
 
 def add(commands: Commands) -> None:
     """Say what the command takes."""
     history = commands.add_parser("history", help="what has served, since when, and who had it so")
     history.add_argument("--state", type=Path, default=Path("state"), metavar="DIR", help="the gateway's state folder (state)")
-    history.add_argument("--json", action="store_true")
+    history.add_argument("--json", action="store_true", help=JSON)
     history.set_defaults(command=run)
 
 

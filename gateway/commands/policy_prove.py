@@ -4,7 +4,7 @@ import argparse
 import json
 from pathlib import Path
 
-from gateway.commands.shared import Commands, loaded_to_ask, policies, say
+from gateway.commands.shared import JSON, Commands, loaded_to_ask, policies, say
 
 
 def add(commands: Commands) -> None:
@@ -12,7 +12,7 @@ def add(commands: Commands) -> None:
     prove = commands.add_parser("prove", help="prove every claim, or show a request that goes against it")
     policies(prove)
     prove.add_argument("--state", type=Path, metavar="DIR", help="where verdicts are kept between calls (nowhere)")
-    prove.add_argument("--json", action="store_true")
+    prove.add_argument("--json", action="store_true", help=JSON)
     prove.set_defaults(command=run)
 
 

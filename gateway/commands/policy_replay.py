@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gateway.commands.shared import Commands, loaded_to_ask, say
+from gateway.commands.shared import JSON, Commands, loaded_to_ask, say
 
 if TYPE_CHECKING:
     from gateway.replaying import Replayed
@@ -17,7 +17,7 @@ def add(commands: Commands) -> None:
     replay.add_argument("new", type=Path, nargs="?", metavar="NEW", help="folder of the policy to be; without: only verify")
     replay.add_argument("--ledger", type=Path, default=Path("state/ledger"), metavar="DIR", help="the ledger (state/ledger)")
     replay.add_argument("--verify", action="store_true", help="exit 1 unless every decision comes again, to the byte")
-    replay.add_argument("--json", action="store_true")
+    replay.add_argument("--json", action="store_true", help=JSON)
     replay.set_defaults(command=run)
 
 

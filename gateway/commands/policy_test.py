@@ -4,7 +4,7 @@ import argparse
 import json
 import re
 
-from gateway.commands.shared import Commands, policies, say
+from gateway.commands.shared import JSON, Commands, policies, say
 
 
 def add(commands: Commands) -> None:
@@ -14,7 +14,7 @@ def add(commands: Commands) -> None:
     fewer = "exit 1 where fewer of the rules, or of the refusals, are covered"
     test.add_argument("--fail-under", type=percent, default=0.0, metavar="PERCENT", help=fewer)
     test.add_argument("--at", type=instant, metavar="TIME", help="when cases without a time are asked, such as 2027-05-20 (now)")
-    test.add_argument("--json", action="store_true")
+    test.add_argument("--json", action="store_true", help=JSON)
     test.set_defaults(command=run)
 
 

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gateway.commands.shared import Commands, policies, say
+from gateway.commands.shared import Commands, policies, port, say, workers
 
 if TYPE_CHECKING:
     from gateway.control.tokens import Tokens
@@ -16,9 +16,9 @@ def add(commands: Commands) -> None:
     serve = commands.add_parser("serve", help="serve a policy")
     policies(serve)
     serve.add_argument("--host", default="0.0.0.0", help="address of the data port (0.0.0.0)")
-    serve.add_argument("--port", type=int, default=8080, help="data port (8080)")
-    serve.add_argument("--ops-port", type=int, default=8081, help="health and metrics (8081)")
-    serve.add_argument("--admin-port", type=int, default=8082, help="admin API, on 127.0.0.1 only (8082)")
+    serve.add_argument("--port", type=port, default=8080, help="data port (8080)")
+    serve.add_argument("--ops-port", type=port, default=8081, help="health and metrics (8081)")
+    serve.add_argument("--admin-port", type=port, default=8082, help="admin API, on 127.0.0.1 only (8082)")
     serve.add_argument(
         "--admin-token",
         action="append",
@@ -26,7 +26,7 @@ def add(commands: Commands) -> None:
         metavar="[ROLE=]env:NAME|file:PATH",
         help="opens the admin API to whoever shows this token; ROLE: `policy` (may change it; the default) or `read`; repeatable",
     )
-    serve.add_argument("--workers", type=int, default=1, help="processes that serve (1)")
+    serve.add_argument("--workers", type=workers, default=1, help="processes that serve (1)")
     serve.add_argument("--state", type=Path, default=Path("state"), metavar="DIR", help="where ledger and verdicts lie (state)")
     serve.set_defaults(command=run)
 

@@ -11,7 +11,9 @@ if TYPE_CHECKING:
 else:
     Commands = Any
 
-__all__ = ["Commands", "loaded_to_ask", "policies", "say"]
+__all__ = ["JSON", "Commands", "loaded_to_ask", "policies", "port", "say", "workers"]
+
+JSON = "print it as JSON, for machines"
 
 
 class _Folder(argparse.Action):
@@ -25,7 +27,28 @@ def policies(parser: argparse.ArgumentParser, *, alone: bool = True) -> None:
     """`--policies DIR`, or where it stands `alone`, simply `DIR`."""
     parser.add_argument("--policies", type=Path, default=Path("policies"), metavar="DIR", help="folder of policy files (policies)")
     if alone:
-        parser.add_argument("policies", nargs="?", action=_Folder, default=argparse.SUPPRESS, metavar="DIR", help="the same")
+        same = "the same as --policies DIR"
+        parser.add_argument("policies", nargs="?", action=_Folder, default=argparse.SUPPRESS, metavar="DIR", help=same)
+
+
+def port(text: str) -> int:
+    """A TCP port; 0: any that is free. Raises argparse's error."""
+    return _whole(text, 0, 65_535, "a port")
+
+
+def workers(text: str) -> int:
+    """A number of processes. Raises argparse's error."""
+    return _whole(text, 1, WORKERS_MAX, "a number of workers")
+
+
+WORKERS_MAX = 256  # more than any machine has cores for; a typing error starts no thousand processes
+
+
+def _whole(text: str, least: int, most: int, what: str) -> int:
+    found = int(text) if text.isascii() and text.isdigit() and len(text) < 9 else -1
+    if not least <= found <= most:
+        raise argparse.ArgumentTypeError(f"`{text}` is not {what}: {least} to {most}")
+    return found
 
 
 def say(text: str) -> None:

@@ -65,6 +65,8 @@ _USUAL_DEPTH: Final = 3  # body, messages, message
 
 IMAGE_TOKENS: Final = 1_000  # an image is some hundreds to some thousands of tokens, by size and model
 MESSAGE_TOKENS: Final = 4  # what a chat template adds to a message, about
+KIND_CHARS_MAX: Final = 64  # of a tool's type; those that providers know are below 24. Types are compared, remembered and told back
+KINDS_MAX: Final = 16  # types of tool in one request; all providers together know about a dozen
 MODEL_CHARS_MAX: Final = 256  # the longest name of a model on any hub is below 100; names are compared and remembered
 
 COUNTED_BYTES_MAX: Final = 4_096  # of a body; above it, finding the quotes of a few messages is quicker than counting all bytes
@@ -208,6 +210,9 @@ def check(body: Mapping[str, Any]) -> None:
     for index, tool in enumerate(body.get("tools") or ()):
         if not isinstance(tool, dict) or not isinstance(tool.get("type"), str):
             raise Problem(400, "invalid_type", f"`tools[{index}]` must be an object with a `type`", f"tools[{index}]")
+        if len(tool["type"]) > KIND_CHARS_MAX:
+            where = f"tools[{index}].type"
+            raise Problem(400, "invalid_value", f"`{where}` must have at most {KIND_CHARS_MAX} characters", where)
 
 
 class Reading:
@@ -260,6 +265,8 @@ class Reading:
         if body.get("tools"):
             abilities.add("tools")
             self.tools = frozenset(tool["type"] for tool in body["tools"])
+            if len(self.tools) > KINDS_MAX:
+                raise Problem(400, "invalid_value", f"`tools` are of more than {KINDS_MAX} types", "tools")
             self.chars += len(orjson.dumps(body["tools"]))
         if (body.get("response_format") or {}).get("type") == "json_schema":
             abilities.add("json_schema")

@@ -73,6 +73,8 @@ BODIES: list[tuple[str, bytes | dict[str, object], int, str, str | None]] = [
         "invalid_type",
         "messages[0].content[0]",
     ),
+    ("a kind of tool of an endless name", chat(tools=[{"type": "x" * 65}]), 400, "invalid_value", "tools[0].type"),
+    ("too many kinds of tool", chat(tools=[{"type": f"x{n}"} for n in range(17)]), 400, "invalid_value", "tools"),
     ("a fact of an endless name", chat(gateway={"x" * 100_000: 1}), 400, "unknown_parameter", "gateway." + "x" * 64),
     ("stream text", chat(stream="yes"), 400, "invalid_type", "stream"),
     ("stream a number", chat(stream=1), 400, "invalid_type", "stream"),

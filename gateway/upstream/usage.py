@@ -65,6 +65,7 @@ def _usual(usage: Mapping[str, Any]) -> Usage | None:
     """What nearly all say, OpenAI's spelling without a flaw, in a third of the time; None: look closer. It judges nothing."""
     prompt: Any = usage.get("prompt_tokens")
     output: Any = usage.get("completion_tokens")
+    total: Any = usage.get("total_tokens")
     cached, written, reasoning = 0, 0, 0
     if inside := usage.get("prompt_tokens_details"):
         if inside.__class__ is not dict:
@@ -74,11 +75,11 @@ def _usual(usage: Mapping[str, Any]) -> Usage | None:
         if inside.__class__ is not dict:
             return None
         reasoning = inside.get("reasoning_tokens", 0)
-    for value in (prompt, output, cached, written, reasoning):
+    for value in (prompt, output, cached, written, reasoning, total):
         if value.__class__ is not int or not 0 <= value <= TOKENS_MAX:
             return None
     uncached = prompt - cached - written
-    if uncached < 0 or reasoning > output or usage.get("total_tokens") != prompt + output:
+    if uncached < 0 or reasoning > output or total != prompt + output:
         return None
     return Usage(uncached, cached, written, output, reasoning, reported=True)
 

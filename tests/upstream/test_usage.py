@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gateway.core.exchange import Usage
@@ -205,6 +205,8 @@ LOOSE = st.none() | st.just(0) | st.just("x") | st.dictionaries(
         },
     )
 )
+@example({"prompt_tokens": TOKENS_MAX, "completion_tokens": 1, "total_tokens": TOKENS_MAX + 1})
+@example({"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2.0})
 def test_the_usual_spelling_is_read_as_any_other(usage: dict[str, Any]) -> None:
     """A field that nobody knows makes it unusual, and changes nothing."""
     assert read(usage) == read({**usage, "unheard_of": 1})

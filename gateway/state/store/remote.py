@@ -12,15 +12,19 @@ from typing import Any, Final
 import hiredis
 
 from gateway import defects
+from gateway.state.store.cluster import Cluster, slot_of
 from gateway.state.store.ear import Ear
 from gateway.state.store.link import Command, Link, code_of
-from gateway.state.store.node import Node
 from gateway.state.store.places import One, Places
 from gateway.state.store.port import WAIT_S, Asked, Script, StoreLost
-from gateway.state.store.url import Where
+from gateway.state.store.url import Host, Where
 
-UNFIT: Final = frozenset({"READONLY", "LOADING", "MASTERDOWN", "NOAUTH", "UNBLOCKED"})
-"""Errors of a server that is not, or not yet, the one to ask: look for it anew."""
+FAILURES: Final = ("down", "late", "lost", "busy", "full", "refused")
+"""Why there was no answer: it is not asked just now; none came in time; the connection ended; too much is on its way already; it
+has no memory left; it said no."""
+UNFIT: Final = frozenset({"READONLY", "LOADING", "MASTERDOWN", "CLUSTERDOWN"})
+"""Errors of a server that is not, or not yet, the one to ask: it is connected to anew, and its place looked for."""
+HOPS_MAX: Final = 3  # NOSCRIPT after MOVED is two; more is a Cluster that does not know its own mind
 
 
 def nothing(*_: object) -> None:
@@ -28,8 +32,8 @@ def nothing(*_: object) -> None:
 
 
 class RemoteStore:
-    """A store at `where`. Use inside a running loop. `waited` is told how long each answer took (s), `failed` each failure in a
-    word, `changed` whether it is there and why not."""
+    """A store at `where`. Use inside a running loop. `waited` is told how long each question waited (s), answered or not, and
+    `failed` each that was not, in a word of FAILURES. `why` says why it is not there; it is empty while it is, whole."""
 
     def __init__(
         self,
@@ -38,16 +42,15 @@ class RemoteStore:
         *,
         waited: Callable[[float], None] = nothing,
         failed: Callable[[str], None] = nothing,
-        changed: Callable[[bool, str], None] = nothing,
     ) -> None:
         self._loop = loop
         self._waited = waited
         self._failed = failed
-        self._changed = changed
         self._ids: dict[str, str] = {}  # of scripts, by their text; there are as many as the gateway has
         self._backs: list[Callable[[], None]] = []
-        self._why = "it has not answered yet"
-        self._places: Places = One(where, loop, self._up, self._down)
+        self.why = "it has not answered yet"
+        places = Cluster if where.kind == "cluster" else One
+        self._places: Places = places(where, loop, self._up, self._down)
         self._ear = Ear(where, loop, self._places.some_host, self._back)
 
     # --- the port -----------------------------------------------------------------------------------------------------
@@ -111,9 +114,9 @@ class RemoteStore:
                 links.append(error)
         answers = await self._round(asked, links, wait_s)
         for index, one in enumerate(asked):
-            answer = answers[index]
-            if isinstance(answer, hiredis.ReplyError):
-                answers[index] = await self._settled(one, links[index], answer, began + wait_s)
+            answer, link = answers[index], links[index]
+            if isinstance(answer, hiredis.ReplyError) and isinstance(link, Link):
+                answers[index] = await self._after(one, link, answer, began + wait_s)
             if isinstance(answers[index], StoreLost):
                 self._failed(str(answers[index]))
         self._waited(self._loop.time() - began)
@@ -146,16 +149,27 @@ class RemoteStore:
                 answers[index] = answer
         return answers
 
-    async def _settled(self, asked: Asked, link: Link | StoreLost, error: hiredis.ReplyError, deadline: float) -> Any:
-        """What comes of an error: another try where the server has done nothing, else StoreLost."""
-        code = code_of(error)
-        assert isinstance(link, Link)
-        if code == "NOSCRIPT":
-            link.known.discard(self._id(asked.script))
-            (answer,) = await self._round((asked,), (link,), max(0.0, deadline - self._loop.time()))
-            if not isinstance(answer, hiredis.ReplyError):
-                return answer
-            code = code_of(answer)
+    async def _after(self, asked: Asked, link: Link, error: hiredis.ReplyError, deadline: float) -> Any:
+        """What comes of an error: another try where the server says that it has done nothing, else a StoreLost."""
+        for _ in range(HOPS_MAX):
+            code, asking = code_of(error), False
+            if code == "NOSCRIPT":
+                link.known.discard(self._id(asked.script))
+            elif code in ("MOVED", "ASK"):
+                node = self._places.node_at(_place_in(error))
+                if node is None or node.link is None:
+                    return StoreLost("down")
+                link, asking = node.link, code == "ASK"
+            else:
+                break
+            before: list[Command] = [("ASKING",)] if asking else []
+            try:
+                found = await link.ask([*before, self._command(asked, link)], max(0.0, deadline - self._loop.time()))
+            except StoreLost as lost:
+                return lost
+            if not isinstance(found[-1], hiredis.ReplyError):
+                return found[-1]
+            error = found[-1]
         if code in UNFIT:
             link.drop(f"it said {code}")
         return StoreLost("full" if code == "OOM" else "refused")
@@ -165,6 +179,8 @@ class RemoteStore:
         known = self._id(asked.script)
         if known in link.known:
             return ("EVALSHA", known, len(asked.keys), *asked.keys, *asked.args)
+        if len({slot_of(key) for key in asked.keys}) != 1:
+            raise ValueError(f"the keys of the script `{asked.script.name}` are not of one hash tag")
         link.known.add(known)
         return ("EVAL", asked.script.text, len(asked.keys), *asked.keys, *asked.args)
 
@@ -174,15 +190,13 @@ class RemoteStore:
             found = self._ids[script.text] = hashlib.sha1(script.text.encode(), usedforsecurity=False).hexdigest()
         return found
 
-    def _up(self, _node: Node, _link: Link) -> None:
-        self._why = ""
-        self._changed(True, "")
+    def _up(self) -> None:
+        if self._places.whole:
+            self.why = ""
         self._back()
 
     def _down(self, why: str) -> None:
-        if why != self._why:
-            self._why = why
-            self._changed(False, why)
+        self.why = why
 
     def _back(self) -> None:
         if not self.up:  # it can be heard before it can be asked, and there is another call when it can
@@ -192,3 +206,9 @@ class RemoteStore:
                 back()
             except Exception as error:  # noqa: BLE001 - one part's defect must not keep the others from hearing
                 defects.report(error)
+
+
+def _place_in(error: hiredis.ReplyError) -> Host:
+    """Where `MOVED 3999 127.0.0.1:6381` points."""
+    name, _, port = str(error).split()[2].rpartition(":")
+    return Host(name, int(port))

@@ -29,10 +29,13 @@ from gateway.core.policy import Deployment, Endpoint, Snapshot
 from gateway.fleet import Fleet, InForce, surroundings
 from gateway.ledger.changes import ChangeLog
 from gateway.ledger.decisions import IDENTIFIER
+from gateway.machine import machine_of
 from gateway.proof.gate import Judged, judge
+from gateway.recovery import Recovery
 from gateway.reload.history import History
 from gateway.reload.reloader import Reloader
 from gateway.state.store.embedded import Embedded, server_binary
+from gateway.state.store.remote import RemoteStore
 from gateway.state.store.url import BadUrl, parse
 
 if TYPE_CHECKING:
@@ -123,6 +126,7 @@ class Supervisor:
         )
         self._changes = ChangeLog(settings.state / "ledger", SystemClock())
         self.reloader = None if settings.folder is None else self._reloader(settings.folder)
+        self._stores: list[RemoteStore] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopped = asyncio.Event()
 
@@ -140,6 +144,7 @@ class Supervisor:
         loop.add_signal_handler(signal.SIGHUP, self._hung_up)
         if self.embedded is not None:
             self.embedded.start()
+        self._recover(loop)
         self.fleet.start()
         await self.until_ready()
         # from here on clients are served: what follows takes a second to import, and none of theirs
@@ -159,6 +164,8 @@ class Supervisor:
             self._start(self.reloader.watch())
         await self._stopped.wait()
         await self.fleet.drain()
+        for store in self._stores:
+            await store.close()
         if self.embedded is not None:  # the last to go: what the workers settled at the end is in it
             await self.embedded.stop()
         self.log("stopped")
@@ -169,6 +176,18 @@ class Supervisor:
         if self.reloader is not None:
             self.reloader.close()
         return 0
+
+    def _recover(self, loop: asyncio.AbstractEventLoop) -> None:
+        """See to it that budgets have what workers had settled that are no more."""
+        if (url := self.fleet.stores.get("state")) is None:
+            return
+        state, fleet = self.settings.state, self.fleet
+        store = RemoteStore(parse(url), loop)
+        self._stores.append(store)
+        recovery = Recovery(store, machine_of(state), state / "ledger", lambda: fleet.snapshot, SystemClock().now, self.log)
+        recovery.look()
+        fleet.on_death = recovery.look
+        self._start(recovery.run())
 
     async def until_ready(self) -> None:
         """Wait until a worker serves, or the supervisor was told to stop."""

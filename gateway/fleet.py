@@ -90,13 +90,14 @@ class Fleet:
         self.draining = False
         self.deaths = 0
         self.last_words: Mapping[str, Any] = {"metrics": {}}  # what all workers that have died had counted, as if one had
+        self.on_death: Callable[[int], None] = lambda number: None  # told of a worker that has died, before another is started
         self.ready_once = asyncio.Event()
         self.in_force = in_force
         self.cordoned = cordoned  # endpoints that get no requests
         self._listener = listener
         self._state = state
         self._demo = demo
-        self._stores = dict(stores or {})  # URLs by name
+        self.stores = dict(stores or {})  # URLs by name
         self._log = log
         self._workers = workers
         self._answer_s_max = answer_s_max
@@ -178,7 +179,7 @@ class Fleet:
             self._workers,
             self.cordoned,
             now.epoch,
-            self._stores,
+            self.stores,
         )
         writer.write(pack(start))
         process = self.processes[number] = Process(popen, writer, now.epoch)
@@ -196,7 +197,10 @@ class Fleet:
             self._tell()
             self.deaths += 1
             self.last_words = {"metrics": added(self.last_words["metrics"], process.report.get("metrics", {}))}
-        return await asyncio.get_running_loop().run_in_executor(None, popen.wait)
+        code = await asyncio.get_running_loop().run_in_executor(None, popen.wait)
+        if not self.draining:
+            self.on_death(number)
+        return code
 
     # --- from one snapshot to another ---------------------------------------------------------------------------------
 

@@ -26,7 +26,9 @@ from gateway.clock import SystemClock
 from gateway.core.policy import Snapshot
 from gateway.ledger.audit import Audit
 from gateway.ledger.metrics import WorkerMeter
+from gateway.machine import incarnation, machine_of
 from gateway.pipeline import World
+from gateway.state.accounts.keeping import LeasedAccounts
 from gateway.state.accounts.local import LocalAccounts
 from gateway.state.hints import Hints
 from gateway.state.limits import AccountLimiter
@@ -62,11 +64,12 @@ class Worker:
         self.ledger = Audit(Path(start.state, "ledger"), f"worker-{start.number}", self.clock)
         self.live = LocalLive(bounds, snapshot.policy.deployments, start.workers)
         self.live.cordon(start.cordoned)
-        self.limiter = AccountLimiter(LocalAccounts(self.clock.now, start.workers), snapshot, self.clock.now())
         self.meter = WorkerMeter(snapshot)
         self._stores = {name: RemoteStore(parse(url), loop) for name, url in start.stores.items()}
         self.store: Store | None = self._stores.get("state")  # limits and what else is no content
         self.cache_store: Store | None = self._stores.get("cache", self.store)
+        self._accounts = accounts_of(self.store, start, self.ledger.chain, self.clock, loop)
+        self.limiter = AccountLimiter(self._accounts, snapshot, self.clock.now())
         self._hints: Hints | None = None
         if self.store is not None:
             self._hints = Hints(self.store, self.live, self.clock, os.urandom(8).hex(), defects.report)
@@ -125,6 +128,7 @@ class Worker:
     async def close(self) -> None:
         """Let go of all connections and of the ledger. Nothing may be asked of this worker any more."""
         await self.transport.close()
+        await self._accounts.close()
         self.ledger.close()
         if self._hints is not None:
             self._hints.close()
@@ -159,6 +163,16 @@ class Switch:
     world: World
     prepared: Prepared
     addresses: Mapping[str, Address]
+
+
+def accounts_of(
+    store: Store | None, start: Start, chain: str, clock: SystemClock, loop: asyncio.AbstractEventLoop
+) -> LeasedAccounts | LocalAccounts:
+    """Accounts on the shared store; without one, this worker's even share of each."""
+    if store is None:
+        return LocalAccounts(clock.now, start.workers)
+    name = incarnation(machine_of(Path(start.state)), chain)
+    return LeasedAccounts(store, name, clock.now, loop, workers=start.workers, defect=defects.report)
 
 
 def addresses_of(snapshot: Snapshot, secrets: Mapping[str, str | None]) -> Mapping[str, Address]:

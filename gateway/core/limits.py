@@ -18,7 +18,7 @@ from typing import Final
 from gateway.core.accounts import Book, Bucket, Slots, Terms
 from gateway.core.budgets import MONEY, Budget
 from gateway.core.charging import MICRO, WHOLE_TICKET, Unit
-from gateway.core.policy import Access, Deployment, Policy
+from gateway.core.policy import Access, Deployment, Policy, Snapshot
 from gateway.core.pricing import Peak, Plan
 from gateway.core.rates import Rate, Rates
 
@@ -96,6 +96,15 @@ def of_plans(policy: Policy) -> tuple[Limit, ...]:
             whose, says = f"the plan `{first.name}` of {endpoints}", f"{quota.requests:,} requests in any {window}"
             found.append(Limit(terms, Unit.TICKETS, whose, says, None, weights, at_peak, first.peak))
     return tuple(found)
+
+
+def books_of(snapshot: Snapshot) -> tuple[Terms, ...]:
+    """The terms of every budget and quota, each once."""
+    access, policy = snapshot.access, snapshot.policy
+    limits = [limit for key in access.keys for limit in of_caller(access, key).budgets]
+    limits += [limit for budgets in of_tags(policy).values() for limit in budgets]
+    limits += of_plans(policy)
+    return tuple({limit.terms.id: limit.terms for limit in limits}.values())
 
 
 def rates_of(kind: str, name: str, rates: Rates | None) -> tuple[Limit, ...]:

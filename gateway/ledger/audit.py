@@ -65,6 +65,11 @@ class Audit:
         self._who: Memo[Hashable, bytes] = Memo()
         self._how: Memo[Hashable, bytes] = Memo()
 
+    @property
+    def chain(self) -> str:
+        """What this worker's files are called, up to their number: no other life of any worker here has the same name."""
+        return self._chain.name
+
     def begun(self, request: Request, decision: Decision, attempt: Attempt | None) -> None:
         """Keep that `attempt` is about to be opened. Raises OSError, and then nothing may be sent."""
         name = request.id.encode()

@@ -56,6 +56,7 @@ class PlainStore:
     def __init__(self, server: Server) -> None:
         self.server = server
         self.up = True
+        self.lasts_s = 0.0  # a pipeline
         self.faults: list[str] = []
         self.asked = 0  # messages
         self.runs = 0  # pipelines
@@ -78,7 +79,7 @@ class PlainStore:
                 raise StoreLost
             self.runs += 1
             self.asked += len(asked)
-            await asyncio.sleep(0)
+            await asyncio.sleep(self.lasts_s)
             answers = [self.server.run(one) for one in asked]
             await asyncio.sleep(0)
             if fault == "deaf":

@@ -128,6 +128,8 @@ async def _serve(course: Course) -> Answer:
         if over is not None:  # a limit of its place, or of what it costs, does not let it begin
             course.tried.append(Tried(attempt, over, now, now))
         else:
+            if course.hold.at_price:
+                attempt = replace(attempt, at_price=True)
             try:
                 world.ledger.begun(course.request, course.decision, attempt)
             except OSError:

@@ -151,6 +151,11 @@ class Hold(Protocol):
         """The books that the exchange counts toward so far."""
         ...
 
+    @property
+    def at_price(self) -> bool:
+        """Whether the attempt that was last let begin is paid for by the token, its plan being used up."""
+        ...
+
     def admit(self, now: float) -> Problem | Awaitable[Problem | None] | None:
         """Hold what the request needs of its caller's limits, or say why it can't begin; then nothing is held."""
         ...

@@ -255,6 +255,7 @@ class FakeHold:
     id: str
     headers: Mapping[str, str] = field(default_factory=lambda: {"x-ratelimit-remaining-requests": "7"})
     books: tuple[Counted, ...] = ()
+    at_price: bool = False
 
     def admit(self, now: float) -> Problem | Awaitable[Problem | None] | None:
         if self.limiter.refuses is None:

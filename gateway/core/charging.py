@@ -64,7 +64,8 @@ def amount(book: Counted, usage: Usage | None, usd: Decimal, tried: Iterable[Tri
         case Unit.MICRO_USD:
             return micro_usd(usd)
         case Unit.TICKETS:
-            return sum(ticket(book.weights.get(attempt.attempt.deployment.id, 0), attempt.outcome) for attempt in tried)
+            planned = (attempt for attempt in tried if not attempt.attempt.at_price)
+            return sum(ticket(book.weights.get(attempt.attempt.deployment.id, 0), attempt.outcome) for attempt in planned)
 
 
 def micro_usd(usd: Decimal) -> int:

@@ -117,10 +117,11 @@ class Outcome:
 
 @fleeting(frozen=True, slots=True)
 class Attempt:
-    """One call to one route. `number` counts from 1."""
+    """One call to one route. `number` counts from 1. `at_price`: its plan is used up, so it is paid for by the token."""
 
     number: int
     deployment: "Deployment"
+    at_price: bool = False
 
 
 @fleeting(frozen=True, slots=True)

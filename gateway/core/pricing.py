@@ -114,12 +114,12 @@ class Tariff:
         price = self.marginal
         return 0.0 if price is None else usd(float(price.input), float(price.output), prompt_tokens, output_tokens)
 
-    def settle(self, usage: Usage | None) -> Cost:
-        """Marginal USD of a request that was made; usage None: nothing was processed."""
+    def settle(self, usage: Usage | None, at_price: bool = False) -> Cost:
+        """Marginal USD of a request that was made; usage None: nothing was processed. `at_price`: its plan was used up."""
         if usage is None:
             return Cost(Decimal(0), "none")
         basis = "reported" if usage.reported else "estimated"
-        price = self.marginal
+        price = self.price if at_price else self.marginal
         return Cost(Decimal(0) if price is None else price.cost(usage), basis)
 
 

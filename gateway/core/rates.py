@@ -40,6 +40,7 @@ class Unlimited:
 
     __slots__ = ()
     books: tuple[Counted, ...] = ()
+    at_price = False
 
     def live(self, _request: object, state: LiveState, _now: float) -> LiveState:
         """Nothing is taken away."""

@@ -69,7 +69,7 @@ def settle(
         found = attempt.outcome.usage
         if found is None or (not found.reported and attempt.outcome.ended in _UNCHARGED):
             continue
-        cost = attempt.attempt.deployment.tariff.settle(found)
+        cost = attempt.attempt.deployment.tariff.settle(found, attempt.attempt.at_price)
         usd += cost.usd
         basis = "estimated" if "estimated" in (basis, cost.basis) else cost.basis
         usage = found if usage is None else _sum(usage, found)

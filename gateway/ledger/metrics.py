@@ -96,12 +96,12 @@ class WorkerMeter:
             if outcome.usage is not None:
                 self._count_tokens(name, outcome.usage)
                 if outcome.usage.reported or outcome.ended in CHARGED:
-                    charged.append((name, tried.attempt.deployment.tariff, outcome.usage))
+                    charged.append((name, tried.attempt, outcome.usage))
         if len(charged) == 1:
             _add(self._cost, (tenant, charged[0][0], settlement.cost.basis), float(settlement.cost.usd))
         else:
-            for name, tariff, usage in charged:
-                cost = tariff.settle(usage)
+            for name, attempt, usage in charged:
+                cost = attempt.deployment.tariff.settle(usage, attempt.at_price)
                 _add(self._cost, (tenant, name, cost.basis), float(cost.usd))
         if len(settlement.tried) > 1:
             self._counters[FAILOVERS][()] += len(settlement.tried) - 1

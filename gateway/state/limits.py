@@ -86,20 +86,24 @@ def _cheaper(line: Line) -> bool:
 class Place:
     """All that an attempt at one deployment counts toward, and what a token costs there in micro-dollars."""
 
-    __slots__ = ("at_peak", "input", "lines", "output", "peak", "quotas", "weights")
+    __slots__ = ("at_peak", "beyond", "input", "lines", "output", "peak", "quotas", "weights")
 
     def __init__(self, lines: tuple[Line, ...], quotas: tuple[Line, ...], deployment: Deployment) -> None:
         self.lines = lines
-        price = deployment.tariff.marginal
+        price, plan = deployment.tariff.marginal, deployment.tariff.plan
         self.input = 0.0 if price is None else float(price.input)
         self.output = 0.0 if price is None else float(price.output)
+        beyond = deployment.tariff.price if plan is not None and plan.when_exhausted == "price" else None
+        self.beyond = None if beyond is None else (float(beyond.input), float(beyond.output))  # what it costs beyond its plan
         self.quotas = quotas
         self.peak = quotas[0].limit.peak if quotas else None
         self.weights = tuple(line.limit.weights[deployment.id] for line in quotas)
         self.at_peak = tuple(line.limit.at_peak[deployment.id] for line in quotas)
 
-    def micro_usd(self, prompt_tokens: int, output_tokens: int) -> int:
-        """What a request of this size is held at."""
+    def micro_usd(self, prompt_tokens: int, output_tokens: int, at_price: bool = False) -> int:
+        """What a request of this size is held at; `at_price`: its plan being used up."""
+        if at_price and self.beyond is not None:
+            return ceil(self.beyond[0] * prompt_tokens + self.beyond[1] * output_tokens)
         return ceil(self.input * prompt_tokens + self.output * output_tokens)
 
 
@@ -213,6 +217,8 @@ class AccountLimiter:
         until = now + (line.account.wait_s(amount, now) or RETRY_S)
         why = Blocked(word, f"{line.limit.whose} has used up {line.limit.says}", None if until == inf else until)
         for name in self._members.get(line.limit.terms.id, ()):
+            if line.amount == TICKETS and self.places[name].beyond is not None:
+                continue  # it goes on at its price
             known = self._blocked.get(name)
             if known is None or (known.until or inf) < until:
                 self._blocked[name] = why
@@ -257,7 +263,7 @@ class AccountHold:
 
     __slots__ = (
         "_at_place", "_began", "_caller", "_decision", "_limiter", "_now", "_output", "_peak", "_pending", "_prompt", "_taken",
-        "books",
+        "at_price", "books",
     )  # fmt: skip
 
     def __init__(self, limiter: AccountLimiter, caller: Caller, request: Request, decision: Decision) -> None:
@@ -271,6 +277,7 @@ class AccountHold:
         self._at_place: list[Taken] = []  # of the attempt under way
         self._pending: list[Taken] = []  # taken, while more is asked for
         self._peak = False
+        self.at_price = False
         self.books = caller.books
 
     # --- beginning ----------------------------------------------------------------------------------------------------------
@@ -345,21 +352,25 @@ class AccountHold:
         place = self._limiter.places.get(attempt.deployment.id)
         if place is None:  # of a policy that has gone: what it was admitted with is what it holds
             return None
+        return self._begin(place, now, at_price=False)
+
+    def _begin(self, place: Place, now: float, *, at_price: bool) -> Outcome | Awaitable[Outcome | None] | None:
+        self.at_price = at_price
         wants: list[Taken] = []
         if self._caller.money:
-            money, taken = place.micro_usd(self._prompt, self._output), self._taken
+            money, taken = place.micro_usd(self._prompt, self._output, at_price), self._taken
             for line in self._caller.money:
                 if (more := money - taken.get(line, 0)) > 0:
                     wants.append((line, more))
         for line in place.lines:
             wants.append((line, 1 if line.amount == ONE else self._prompt + self._output))
-        if place.quotas:
+        if place.quotas and not at_price:
             # as of when the request began, so that all of its attempts, and the ledger, weigh by one scale
             self._peak = place.peak is not None and place.peak.at(self._began)
             wants += zip(place.quotas, place.at_peak if self._peak else place.weights, strict=True)
-        return self._want(wants, now) if wants else None
+        return self._want(place, wants, now) if wants else None
 
-    def _want(self, wants: list[Taken], now: float) -> Outcome | Awaitable[Outcome | None] | None:
+    def _want(self, place: Place, wants: list[Taken], now: float) -> Outcome | Awaitable[Outcome | None] | None:
         asks: list[Taken] | None = None
         for want in wants:
             line, amount = want
@@ -367,20 +378,29 @@ class AccountHold:
             if said is YES:
                 self._pending.append(want)
             elif said is NO:
-                return self._passed_over(line, amount, now)
+                return self._instead(place, line, amount, now)
             else:
                 asks = [*(asks or ()), want]
         if asks is not None:
-            return self._want_asking(asks, now)
+            return self._want_asking(place, asks, now)
         self._attempted_with()
         return None
 
-    async def _want_asking(self, asks: list[Taken], now: float) -> Outcome | None:
+    async def _want_asking(self, place: Place, asks: list[Taken], now: float) -> Outcome | None:
         if await self._ask(asks, now):
             self._attempted_with()
             return None
         got = {line for line, _ in self._pending}
         line, amount = next(want for want in asks if want[0] not in got)
+        instead = self._instead(place, line, amount, now)
+        return await instead if isinstance(instead, Awaitable) else instead
+
+    def _instead(self, place: Place, line: Line, amount: int, now: float) -> Outcome | Awaitable[Outcome | None] | None:
+        """What becomes of an attempt that `line` does not let begin: a plan that is used up may go on at its price."""
+        _give_back(self._pending, now)
+        self._pending = []
+        if line.amount == TICKETS and place.beyond is not None:
+            return self._begin(place, now, at_price=True)
         return self._passed_over(line, amount, now)
 
     def _attempted_with(self) -> None:
@@ -396,8 +416,6 @@ class AccountHold:
 
     def _passed_over(self, line: Line, amount: int, now: float) -> Outcome:
         """How an attempt ended that `line` does not let begin. It says nothing of the place, and counts against nobody."""
-        _give_back(self._pending, now)
-        self._pending = []
         if line.amount == TICKETS or (line.is_bucket and line.amount == ONE):
             self._limiter.used_up(line, amount, now)
         if line.is_book:

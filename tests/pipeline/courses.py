@@ -189,6 +189,10 @@ class TappedHold:
     def books(self) -> tuple[Counted, ...]:
         return self.hold.books
 
+    @property
+    def at_price(self) -> bool:
+        return self.hold.at_price
+
     def admit(self, now: float) -> Problem | Awaitable[Problem | None] | None:
         said = self.hold.admit(now)  # what is asked for happens, and then fails to be confirmed
         self.tap("admit")

@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from limited import Desk, asking, world
+from limited import Desk, Limited, asking, world
 from small_world import NOW
 
-from gateway.core.answer import OVER_QUOTA, OVER_RATE, refused
+from gateway.core.answer import OVER_BUDGET, OVER_QUOTA, OVER_RATE, refused
+from gateway.core.budgets import MONEY, Budget
 from gateway.core.exchange import Ended, Fault, Outcome
 from gateway.core.pricing import Peak, Plan, Quota
 from gateway.core.rates import UNLIMITED, Rate, Rates
@@ -229,6 +230,26 @@ def test_in_no_window_more_tickets_are_taken_than_the_plan_has(requests: list[tu
     for begins, _ in taken:
         assert sum(weight for at, weight in taken if begins <= at < begins + FIVE_HOURS) <= 6
         assert sum(weight for at, weight in taken if begins <= at < begins + WEEK) <= 20
+
+
+def test_a_plan_that_says_so_goes_on_at_its_price_and_budgets_count_it() -> None:
+    plan = replace(PLAN, when_exhausted="price")
+    budget = Budget(MONEY, 100, "day")
+    here = desk(key=Limited(budgets=(budget,)), endpoint={"one": {"secret": "env:PLAN"}}, tariff={"one": {"plan": plan}})
+    for _ in range(3):
+        hold = under_way(here, "one/alpha")
+        assert not hold.at_price
+        assert here.settled(hold, asking(), here.tried("one/alpha", 20)).cost.usd == 0
+    hold = under_way(here, "one/alpha")
+    assert hold.at_price
+    assert blocked(here) == {}
+    tried = here.tried("one/alpha", 20)
+    settled = here.settled(hold, asking(), replace(tried, attempt=replace(tried.attempt, at_price=True)))
+    assert settled.cost.usd == Decimal("0.00003")
+    assert dict(settled.charged) == {"budget/key/ward/usd-day": 30}
+    under_way(here, "one/alpha")
+    under_way(here, "one/alpha")  # each holds 30, and 10 are left
+    assert passed_over(here, "one/alpha").code == OVER_BUDGET
 
 
 def test_a_catalogue_without_limits_costs_nothing() -> None:

@@ -22,10 +22,10 @@ import orjson
 
 from gateway import defects
 from gateway.clock import SystemClock
-from gateway.config.secrets import resolve_secrets
+from gateway.config.secrets import Secrets, resolve_secrets
 from gateway.control.tokens import NOBODY, Tokens
 from gateway.cordons import Cordons, Unreadable, read_cordoned
-from gateway.core.policy import Deployment, Endpoint, Snapshot
+from gateway.core.policy import Deployment, Endpoint, Policy, Snapshot
 from gateway.fleet import Fleet, InForce, surroundings
 from gateway.ledger.changes import ChangeLog
 from gateway.ledger.decisions import IDENTIFIER
@@ -36,7 +36,7 @@ from gateway.reload.history import History
 from gateway.reload.reloader import Reloader
 from gateway.state.store.embedded import Embedded, server_binary
 from gateway.state.store.remote import RemoteStore
-from gateway.state.store.url import BadUrl, parse
+from gateway.state.store.url import bad_urls, parse
 
 if TYPE_CHECKING:
     import uvicorn
@@ -224,7 +224,8 @@ class Supervisor:
         def judged(staged: Path) -> Judged:
             return judge(staged, None, state)
 
-        return Reloader(folder, self.fleet, History(state), self._changes, self.log, judge=judged, resolve=resolve_secrets)
+        resolve = partial(resolve_again, self.settings.snapshot.policy)
+        return Reloader(folder, self.fleet, History(state), self._changes, self.log, judge=judged, resolve=resolve)
 
     # --- the control plane --------------------------------------------------------------------------------------------
 
@@ -289,11 +290,8 @@ def make_ledger(state: Path) -> None:
 
 def embedded_for(settings: ServeSettings, log: Callable[..., None]) -> Embedded | None:
     """The store to start beside the workers, where the policy names none. Raises CannotStart if one that it names can't be used."""
-    for name, url in settings.stores.items():
-        try:
-            parse(url).tls_context()
-        except BadUrl as error:
-            raise CannotStart(f"the store `{name}` can't be used: {error}") from error
+    if troubles := bad_urls(settings.stores):
+        raise CannotStart("\n".join(troubles))
     if "state" in settings.stores:
         return None
     if (binary := server_binary()) is None:
@@ -301,6 +299,21 @@ def embedded_for(settings: ServeSettings, log: Callable[..., None]) -> Embedded 
         log("no_store", why=why, so="each worker has an even share of every limit, and nothing is cached")
         return None
     return Embedded(binary, settings.state, log, surroundings())
+
+
+def resolve_again(started: Policy, policy: Policy) -> Secrets:
+    """The credentials of a policy that is to replace another. Workers stay connected to the stores that they were started with: one
+    that is somewhere else now must not be taken to be where the labels of the other are true."""
+    found = resolve_secrets(policy)
+    if stores_of(policy) == stores_of(started):
+        return found
+    why = "`stores` names other places than those that this gateway was started with, and workers stay with those: restart it"
+    return replace(found, missing=(*found.missing, why))
+
+
+def stores_of(policy: Policy) -> Mapping[str, str | None]:
+    """Where the URL of each store is kept, by its name."""
+    return {store.name: store.url for store in policy.stores}
 
 
 def cordoned_in(state: Path) -> frozenset[str]:

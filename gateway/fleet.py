@@ -187,6 +187,7 @@ class Fleet:
             writer.write(pack(Drain()))
         try:
             while (report := await read_report(reader)) is not None:
+                self._tell_stores(number, process.report.get("stores", {}), report.get("stores", {}))
                 process.report = report
                 if report.get("ready"):
                     self.ready_once.set()
@@ -285,6 +286,15 @@ class Fleet:
             if loop.time() >= deadline:
                 return done()
         return True
+
+    def _tell_stores(self, number: int, before: Mapping[str, str], now: Mapping[str, str]) -> None:
+        """Log what has become of the shared stores that a worker asks; "" is a store that is there."""
+        for store, why in now.items():
+            if store in before and why != before[store]:
+                if why:
+                    self._log("store_lost", worker=number, store=store, why=why)
+                else:
+                    self._log("store_back", worker=number, store=store)
 
     def _tell(self) -> None:
         self._news.set()

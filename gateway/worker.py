@@ -65,7 +65,7 @@ class Worker:
         self.live = LocalLive(bounds, snapshot.policy.deployments, start.workers)
         self.live.cordon(start.cordoned)
         self.meter = WorkerMeter(snapshot)
-        self._stores = {name: RemoteStore(parse(url), loop) for name, url in start.stores.items()}
+        self._stores = {name: self._store(name, url) for name, url in start.stores.items()}
         self.store: Store | None = self._stores.get("state")  # limits and what else is no content
         self.cache_store: Store | None = self._stores.get("cache", self.store)
         self._accounts = accounts_of(self.store, start, self.ledger.chain, self.clock, loop)
@@ -87,6 +87,10 @@ class Worker:
         )
         self.plane = Plane(world, snapshot, demo=start.demo)
         self.server = Server(self.plane, listener)
+
+    def _store(self, name: str, url: str) -> RemoteStore:
+        waited, failed = partial(self.meter.store_waited, name), partial(self.meter.store_failed, name)
+        return RemoteStore(parse(url), self._loop, waited=waited, failed=failed)
 
     # --- from one snapshot to another ---------------------------------------------------------------------------------
 
@@ -150,6 +154,7 @@ class Worker:
             "upstream_in_flight": self.live.in_flight,
             "queued": self.live.queued,
             "cordoned": sorted(self.live.cordoned),
+            "stores": {name: store.why for name, store in self._stores.items()},
             "live": self.live.rows(self.clock.now()),
             "metrics": self.meter.totals(),
         })  # fmt: skip

@@ -20,8 +20,10 @@ def run(options: argparse.Namespace) -> int:
     from gateway.config.check import run_cases
     from gateway.config.compile import load
     from gateway.config.problems import render
+    from gateway.config.secrets import resolve_secrets
     from gateway.proof.formula import GaveUp
     from gateway.proof.judging import counterexamples, linted, proved, told
+    from gateway.state.store.url import bad_urls
 
     now = time.time()
     loaded = load(options.policies, at=now)
@@ -35,17 +37,20 @@ def run(options: argparse.Namespace) -> int:
         warnings += linted(loaded, options.policies, now) if snapshot is not None else ()
     except GaveUp as error:  # what is wrong is told all the same: this was advice
         say(f"the solver gave up on the advice ({error}): what else could be better is not told")
-    bad = bool(problems or failed) or not all(verdict.serves for verdict in verdicts)
+    # only where the secret is at hand: who checks a policy, as CI does, need not have it
+    stores = bad_urls(resolve_secrets(snapshot.policy).stores) if snapshot is not None else []
+    bad = bool(problems or failed or stores) or not all(verdict.serves for verdict in verdicts)
     if options.json:
         print(json.dumps({
             "problems": [problem.as_record() for problem in problems],
             "warnings": [warning.as_record() for warning in warnings],
+            "stores": stores,
             "cases": [result.as_record() for result in results],
             "claims": [verdict.as_record() for verdict in verdicts],
             "hash": snapshot.hash if snapshot is not None else None,
         }, indent=2))  # fmt: skip
         return int(bad)
-    for text in (render(problems, "problems"), render(warnings, "warnings")):
+    for text in (render(problems, "problems"), render(warnings, "warnings"), "\n".join(stores)):
         if text:
             print(text)
     for result in failed:

@@ -48,7 +48,12 @@ STORE: Final = Record(
     "a store",
     (
         Key(
-            "url", SECRET, "where it is: `env:NAME` or `file:/path`, since such URLs hold passwords", "env:REDIS_URL", required=True
+            "url",
+            SECRET,
+            "where its URL is kept: `env:NAME` or `file:/path`, since it may hold a password. It is redis://, rediss:// (TLS), "
+            "unix://, redis+sentinel:// or redis+cluster://",
+            "env:REDIS_URL",
+            required=True,
         ),
         *KEEPER_KEYS,
     ),

@@ -60,8 +60,9 @@ SECTIONS: Final = Record(
         Key(
             "stores",
             catalogue.STORES,
-            "where the gateway keeps things of its own, elsewhere than beside itself",
-            {"cache": {"url": "env:REDIS_URL", **_LABELS}},
+            "where the gateway keeps things of its own, elsewhere than beside itself: `state` for limits, and `cache` for answers, "
+            "if they are to be apart. Without `state` a server is started beside the gateway, for this machine alone",
+            {"state": {"url": "env:REDIS_URL", **_LABELS}},
         ),
         Key("sinks", catalogue.SINKS_MAP, "where the gateway sends records, elsewhere than beside itself", {"ledger": _LABELS}),
         Key(

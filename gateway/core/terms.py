@@ -24,6 +24,11 @@ DATA_CLASSES: Final = ("public", "internal", "personal", "special")
 """How sensitive content is, least first, where a policy does not say otherwise."""
 
 
+STORE_FAILURES: Final = ("down", "late", "lost", "busy", "full", "refused")
+"""Why a shared store did not answer: it is not asked just now; none came in time; the connection ended; too much is on its way
+already; it has no memory left; it said no."""
+
+
 class Effect(StrEnum):
     """What a rule does."""
 

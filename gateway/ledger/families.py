@@ -14,10 +14,11 @@ from gateway.core.exchange import Ended
 from gateway.core.live import LIMITS
 from gateway.core.policy import Snapshot
 from gateway.core.rates import LIMITED
-from gateway.core.terms import OTHER, Because
+from gateway.core.terms import OTHER, STORE_FAILURES, Because
 
 DURATIONS_S: Final = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 320.0, 640.0)
 FIRST_CONTENT_S: Final = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 25.6, 60.0)
+STORE_WAIT_S: Final = (0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1)
 OVERHEAD_S: Final = (0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.1, 1.0)
 
 
@@ -39,14 +40,16 @@ REFUSALS: Final = Family("gateway_refusals", ("rule",), "Refused requests, by th
 TOKENS: Final = Family("gateway_tokens", ("deployment", "kind"), "Tokens, as reported or estimated; reasoning is part of output.")
 COST: Final = Family("gateway_cost_usd", ("tenant", "deployment", "basis"), "Marginal cost. The ledger has it exactly.")
 LEDGER_FAILURES: Final = Family("gateway_ledger_failures", (), "Ledger lines that could not be kept.")
-COUNTERS: Final = (REQUESTS, ATTEMPTS, FAILOVERS, FAILOVERS_REFUSED, REFUSALS, TOKENS, COST, LEDGER_FAILURES)
+STORE_LOST: Final = Family("gateway_store_failures", ("store", "why"), "Questions to a shared store that brought no answer.")
+COUNTERS: Final = (REQUESTS, ATTEMPTS, FAILOVERS, FAILOVERS_REFUSED, REFUSALS, TOKENS, COST, LEDGER_FAILURES, STORE_LOST)
 
 DURATION: Final = Family("gateway_request_duration_seconds", ("api", "stream"), "From a request to its last byte.", DURATIONS_S)
 FIRST_CONTENT: Final = Family(
     "gateway_first_content_seconds", ("deployment",), "From opening a call to its first content.", FIRST_CONTENT_S
 )
 OVERHEAD: Final = Family("gateway_overhead_seconds", (), "Time of an exchange in which no upstream call was under way.", OVERHEAD_S)
-HISTOGRAMS: Final = (DURATION, FIRST_CONTENT, OVERHEAD)
+STORE_WAIT: Final = Family("gateway_store_wait_seconds", ("store",), "Waits for a shared store, answered or not.", STORE_WAIT_S)
+HISTOGRAMS: Final = (DURATION, FIRST_CONTENT, OVERHEAD, STORE_WAIT)
 
 READY: Final = Family("gateway_ready", (), "1 if a worker serves and the gateway is not draining.")
 WORKERS: Final = Family("gateway_workers", (), "Workers that serve.")
@@ -60,7 +63,10 @@ BUILD: Final = Family("gateway_build_info", ("version",), "The version that runs
 SNAPSHOT: Final = Family("gateway_snapshot_info", ("policy", "access"), "Content hashes of what is in force.")
 SINCE: Final = Family("gateway_snapshot_loaded_timestamp_seconds", (), "When what is in force began to serve, UTC.")
 RELOAD_SUCCESS: Final = Family("gateway_reload_success", (), "1 if the last reload succeeded, 0 if an older snapshot goes on.")
-GAUGES: Final = (READY, WORKERS, IN_FLIGHT, CLIENTS, UPSTREAM, AT_ENDPOINT, QUEUED, BLOCKED, BUILD, SNAPSHOT, SINCE, RELOAD_SUCCESS)
+STORE_UP: Final = Family("gateway_store_up", ("store",), "Share of the workers that reach all of a shared store: 1 is all of them.")
+GAUGES: Final = (
+    READY, WORKERS, IN_FLIGHT, CLIENTS, UPSTREAM, AT_ENDPOINT, QUEUED, BLOCKED, BUILD, SNAPSHOT, SINCE, RELOAD_SUCCESS, STORE_UP,
+)  # fmt: skip
 
 RELOAD_RESULTS: Final = ("applied", "unchanged", "refused")
 RELOADS: Final = Family("gateway_reloads", ("result",), "Attempts at a reload: applied, unchanged or refused.")
@@ -94,6 +100,8 @@ class Labels:
             "basis": frozenset({"reported", "estimated", "none"}),
             "stream": frozenset({"true", "false"}),
             "word": LIVE_WORDS,
+            "store": frozenset({"state", *(store.name for store in policy.stores)}),  # `state` may be the embedded one
+            "why": frozenset(STORE_FAILURES),
         }
         if before is not None:
             self.allowed = {label: values | before.allowed[label] for label, values in self.allowed.items()}

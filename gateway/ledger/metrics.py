@@ -27,6 +27,8 @@ from gateway.ledger.families import (
     OVERHEAD,
     REFUSALS,
     REQUESTS,
+    STORE_LOST,
+    STORE_WAIT,
     TOKENS,
     Family,
     Labels,
@@ -119,6 +121,14 @@ class WorkerMeter:
     def failover_refused(self) -> None:
         """Count a failover that was not made."""
         self._counters[FAILOVERS_REFUSED][()] += 1
+
+    def store_waited(self, store: str, wait_s: float) -> None:
+        """Count one wait for a shared store."""
+        self._histograms[STORE_WAIT].observe((store,), wait_s)
+
+    def store_failed(self, store: str, why: str) -> None:
+        """Count a question to it that brought no answer."""
+        _add(self._counters[STORE_LOST], (store, why), 1)
 
     def adopt(self, snapshot: Snapshot) -> None:
         """From now on labels are those of `snapshot`. What was counted stays."""

@@ -28,6 +28,7 @@ from gateway.ledger.families import (
     RELOADS,
     SINCE,
     SNAPSHOT,
+    STORE_UP,
     UPSTREAM,
     WORKER_EXITS,
     WORKERS,
@@ -59,7 +60,7 @@ class Reloads(Protocol):
 
 class Fleet(Protocol):
     """What is asked of the supervisor. A report has ready, in_flight, connections, upstream_connections, upstream_in_flight,
-    live and metrics."""
+    live, stores (why each is not there, or "") and metrics."""
 
     @property
     def snapshot(self) -> Snapshot:
@@ -153,6 +154,7 @@ class Registry(Collector):
         yield _gauge(AT_ENDPOINT, self._by_endpoint(AT_ENDPOINT, "upstream_in_flight", reports))
         yield _gauge(QUEUED, self._by_endpoint(QUEUED, "queued", reports))
         yield _gauge(BLOCKED, self._blocked(reports))
+        yield _gauge(STORE_UP, self._stores(reports))
         yield _gauge(BUILD, {(__version__,): 1.0})
         yield _gauge(SNAPSHOT, {(policy, access): 1.0})
         if self._reloads is not None:
@@ -169,6 +171,13 @@ class Registry(Collector):
             for endpoint, count in report.get(field, NOTHING).items():
                 found[self._labels.clean(family, (endpoint,))] += count
         return found
+
+    def _stores(self, reports: list[Report]) -> Mapping[Key, float]:
+        found: dict[Key, list[bool]] = {}
+        for report in reports:
+            for store, why in report.get("stores", NOTHING).items():
+                found.setdefault(self._labels.clean(STORE_UP, (store,)), []).append(not why)
+        return {key: sum(up) / len(up) for key, up in found.items()}
 
     def _blocked(self, reports: list[Report]) -> Mapping[Key, float]:
         found: Counter[Key] = Counter()

@@ -193,7 +193,11 @@ def test_names_end_in_their_units_and_every_metric_is_shown() -> None:
     decision = decided(VIEW)
     fleet = counted(settlement(decision, FAILED, SERVED), settlement(decided(VIEW, region=frozenset({"CN"}))))
     busy = {"live": {"one/alpha": {"word": "breaker"}}, "upstream_in_flight": {"one": 3}, "queued": {"one": 2}}
-    fleet.reports[0] = {**fleet.reports[0], **busy}
+    busy["stores"] = {"state": ""}
+    meter = WorkerMeter(WORLD)
+    meter.store_waited("state", 0.001)
+    meter.store_failed("state", "late")
+    fleet.reports = [{**fleet.reports[0], **busy}, report(meter)]
     shown = {name for name, _ in samples(fleet)}
     for family in COUNTERS:
         assert f"{family.name}_total" in shown
@@ -238,3 +242,17 @@ def test_the_dead_are_added_up_as_if_they_had_been_one() -> None:
         at: value for at, value in apart.items() if value
     }
     assert added() == {"counters": {}, "histograms": {}}
+
+
+def test_a_store_is_up_for_the_share_of_workers_that_reach_it() -> None:
+    meter = WorkerMeter(WORLD)
+    meter.store_waited("state", 0.001)
+    meter.store_waited("canary", 0.04)
+    meter.store_failed("state", "late")
+    meter.store_failed("state", "the canary sings")
+    fleet = Fleet([report(meter, stores={"state": ""}), report(WorkerMeter(WORLD), stores={"state": "it said LOADING"}), {}])
+    assert one(fleet, "gateway_store_up", store="state") == 0.5
+    assert one(fleet, "gateway_store_failures_total", store="state", why="late") == 1
+    assert one(fleet, "gateway_store_failures_total", store="state", why=OTHER) == 1
+    assert one(fleet, "gateway_store_wait_seconds_bucket", store="state", le="0.001") == 1
+    assert one(fleet, "gateway_store_wait_seconds_sum", store=OTHER) == 0.04

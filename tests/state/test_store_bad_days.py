@@ -12,9 +12,9 @@ import pytest
 from inprocess import run
 from store_servers import Server, cluster, cut_off, eventually, free_port, opened, sentinels, single
 
+from gateway.core.terms import STORE_FAILURES
 from gateway.state.store.link import LATE_MAX, PENDING_MAX
 from gateway.state.store.port import WAIT_S, Asked, Script, Store, StoreLost
-from gateway.state.store.remote import FAILURES
 
 COUNT = Script("count", "return redis.call('INCRBY', KEYS[1], ARGV[1])")
 ECHO = Script("echo", "return ARGV[1]")
@@ -30,7 +30,7 @@ async def outcome(store: Store, asked: Asked = ONE) -> Any:
         await asyncio.wait((asking, patience), return_when=asyncio.FIRST_COMPLETED)
         assert asking.done(), "it was waited for longer than promised"
         lost = asking.exception()
-        assert lost is None or (isinstance(lost, StoreLost) and str(lost) in FAILURES)
+        assert lost is None or (isinstance(lost, StoreLost) and str(lost) in STORE_FAILURES)
         return asking.result() if lost is None else str(lost)
     finally:
         patience.cancel()
@@ -46,7 +46,7 @@ async def promised() -> None:
 async def lost(store: Store) -> None:
     """Ask until the breaker has opened, which takes a few questions; from then on asking costs nothing."""
     for _ in range(LATE_MAX + 1):
-        assert await outcome(store) in FAILURES
+        assert await outcome(store) in STORE_FAILURES
     assert not store.up
     began = time.monotonic()
     for _ in range(100):

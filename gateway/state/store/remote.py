@@ -19,9 +19,6 @@ from gateway.state.store.places import One, Places
 from gateway.state.store.port import WAIT_S, Asked, Script, StoreLost
 from gateway.state.store.url import Host, Where
 
-FAILURES: Final = ("down", "late", "lost", "busy", "full", "refused")
-"""Why there was no answer: it is not asked just now; none came in time; the connection ended; too much is on its way already; it
-has no memory left; it said no."""
 UNFIT: Final = frozenset({"READONLY", "LOADING", "MASTERDOWN", "CLUSTERDOWN"})
 """Errors of a server that is not, or not yet, the one to ask: it is connected to anew, and its place looked for."""
 HOPS_MAX: Final = 3  # NOSCRIPT after MOVED is two; more is a Cluster that does not know its own mind
@@ -33,7 +30,7 @@ def nothing(*_: object) -> None:
 
 class RemoteStore:
     """A store at `where`. Use inside a running loop. `waited` is told how long each question waited (s), answered or not, and
-    `failed` each that was not, in a word of FAILURES. `why` says why it is not there; it is empty while it is, whole."""
+    `failed` each that was not, in a word of STORE_FAILURES. `why` says why it is not there; it is empty while it is, whole."""
 
     def __init__(
         self,

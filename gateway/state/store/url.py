@@ -5,6 +5,7 @@ certificate and name, and no parameter switches that off; no parameter is ignore
 """
 
 import ssl
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
@@ -111,6 +112,17 @@ def parse(url: str) -> Where:
         service=service,
         sentinels=sentinels,
     )
+
+
+def bad_urls(urls: Mapping[str, str]) -> list[str]:
+    """A line for each store, by its name, whose URL or CA file can't be used."""
+    found = []
+    for name, url in urls.items():
+        try:
+            parse(url).tls_context()
+        except BadUrl as error:
+            found.append(f"the store `{name}` can't be used: {error}")
+    return found
 
 
 def _unix(parts: SplitResult, parameters: dict[str, str]) -> Where:

@@ -468,9 +468,13 @@ class AccountHold:
             return NO_HEADERS
         found: dict[str, str] = {}
         for (limit, remaining, reset), lines in headed:
-            line = lines[0] if len(lines) == 1 else min(lines, key=lambda line: line.account.left(now))
+            line = lines[0]
+            left = line.account.left(now)
+            for other in lines[1:]:
+                if (more := other.account.left(now)) < left:
+                    line, left = other, more
             found[limit] = line.limit_text
-            found[remaining] = str(line.account.left(now))
+            found[remaining] = str(left)
             found[reset] = span(line.account.reset_s(now))
         return found
 

@@ -31,9 +31,9 @@ WHOLE: Final = frozenset({"key", "headers", "body"})
 PROMPT_TOKENS: Final = 100  # a short question
 
 
-def answer(snapshot: Snapshot, question: Mapping[str, Any]) -> dict[str, object]:
-    """The explanation as JSON. Raises Problem for a question that can't be asked."""
-    return as_json(decision(snapshot, question))
+def answer(snapshot: Snapshot, question: Mapping[str, Any], workers: int = 1) -> dict[str, object]:
+    """The explanation as JSON, as of a gateway of so many `workers`. Raises Problem for a question that can't be asked."""
+    return as_json(decision(snapshot, question), workers)
 
 
 def decision(snapshot: Snapshot, question: Mapping[str, Any]) -> Decision:

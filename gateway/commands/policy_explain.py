@@ -35,6 +35,7 @@ def add(commands: Commands) -> None:
     explain.add_argument("--request", type=Path, metavar="FILE", help="a whole request: JSON with `key`, `headers` and `body`")
     explain.add_argument("--decision", metavar="ID", help="a decision of the past: the x-gateway-decision of an answer")
     explain.add_argument("--ledger", type=Path, default=Path("state/ledger"), metavar="DIR", help="where it stands (state/ledger)")
+    explain.add_argument("--workers", type=int, default=1, metavar="N", help="how many share the limits, on all machines (1)")
     explain.add_argument("--json", action="store_true", help=JSON)
     explain.set_defaults(command=run)
 
@@ -63,7 +64,8 @@ def run(options: argparse.Namespace) -> int:
     except Problem as problem:
         say(problem.message)
         return 2
-    print(json.dumps(as_json(found), indent=2) if options.json else as_text(found))
+    workers = max(1, options.workers)
+    print(json.dumps(as_json(found, workers), indent=2) if options.json else as_text(found, workers))
     return 0 if found.routes else 1
 
 

@@ -32,6 +32,8 @@ def add(commands: Commands) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
+    from functools import partial
+
     from gateway.app import CannotStart, ServeSettings, serve
     from gateway.config.secrets import resolve_secrets
     from gateway.proof.gate import judge
@@ -63,7 +65,7 @@ def run(options: argparse.Namespace) -> int:
         admin_port=options.admin_port,
         admin_tokens=tokens,
         workers=options.workers,
-        decide=answer,
+        decide=partial(answer, workers=options.workers),
         folder=options.policies,
     )
     try:

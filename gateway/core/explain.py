@@ -10,16 +10,16 @@ from gateway.core.refusal import refusal_message, too_long_message, unavailable_
 __all__ = ["as_json", "as_text", "refusal_message", "told", "too_long_message", "unavailable_message"]
 
 
-def as_json(decision: Decision) -> dict[str, object]:
-    """The whole explanation in JSON's own types. Equal decisions give equal bytes."""
-    plain = _plain(asdict(explain(decision)))
+def as_json(decision: Decision, workers: int = 1) -> dict[str, object]:
+    """The whole explanation in JSON's own types. Equal decisions give equal bytes. `workers` share the limits."""
+    plain = _plain(asdict(explain(decision, workers)))
     assert isinstance(plain, dict)
     return plain
 
 
-def as_text(decision: Decision) -> str:
+def as_text(decision: Decision, workers: int = 1) -> str:
     """The whole explanation for somebody who answers for the policy."""
-    return prose(explain(decision), told(decision))
+    return prose(explain(decision, workers), told(decision))
 
 
 def told(decision: Decision) -> str:

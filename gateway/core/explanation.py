@@ -1,6 +1,7 @@
 """Everything there is to say about a decision, as a frozen tree of plain data. Nothing in it is content, a secret or a vendor's.
 
-It is worked out when somebody asks, from the decision alone: the same decision gives the same tree, to the byte.
+It is worked out when somebody asks, from the decision alone (and how many workers share its limits): the same decision gives the
+same tree, to the byte.
 """
 
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from gateway.core.estimate import Estimate, estimate
 from gateway.core.facts import FINDINGS, RequestFacts
 from gateway.core.failover import reachable
 from gateway.core.labelled import Label, day_and_time, labels
+from gateway.core.limiting import Limiting, limiting
 from gateway.core.masks import bits
 from gateway.core.policy import Rule, When
 from gateway.core.rank import output_expected, rank
@@ -95,6 +97,7 @@ class Explanation:
     """A decision, told. `failover` is the order in which routes are tried if each fails by itself; `course` is all that can happen.
 
     `ranked_on` are the tokens in and out on which prices were compared. `side` is what of our own may touch the content.
+    How far `limits` can be overshot depends on how many `workers` share them.
     """
 
     verdict: str
@@ -111,6 +114,8 @@ class Explanation:
     restrictions: tuple[Line, ...]
     preferences: tuple[str, ...]
     ranked_on: tuple[int, int]
+    limits: tuple[Limiting, ...]
+    workers: int
     keepers: tuple[Kept, ...]
     side: Side
     deployments: tuple[Considered, ...]
@@ -130,8 +135,8 @@ class Explanation:
         return tuple(d for d in self.deployments if d.route is None)
 
 
-def explain(decision: Decision) -> Explanation:
-    """`decision`, told."""
+def explain(decision: Decision, workers: int = 1) -> Explanation:
+    """`decision`, told, as of a gateway of so many `workers`."""
     view, eligibility, needs = decision.view, decision.eligibility, decision.needs
     policy = view.snapshot.policy
     wording = Wording(policy.vocabulary)
@@ -155,6 +160,8 @@ def explain(decision: Decision) -> Explanation:
         restrictions=tuple(_line(row.rule, wording) for row in eligibility.against),
         preferences=tuple(policy.preferences[line].id for line in bits(view.preferences(view.applying(decision.facts)))),
         ranked_on=ranked_on(decision),
+        limits=limiting(decision, workers),
+        workers=workers,
         keepers=_keepers(decision),
         side=side(decision),
         deployments=_deployments(decision, reach, wording),

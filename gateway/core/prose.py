@@ -31,6 +31,7 @@ def prose(told: Explanation, message: str) -> str:
         ("rules that apply", _rules(told)),
         ("routes, in the order in which they are tried", _routes(told)),
         ("not allowed, or not now" if told.routes else "why each deployment is no route", _exclusions(told)),
+        (_limits_title(told), _limits(told)),
         ("where such content may be processed and kept by ourselves", _keepers(told)),
         ("every place that this request could ever reach", _reach(told)),
         ("nearest to being a route", _nearest(told)),
@@ -119,6 +120,19 @@ def _exclusions(told: Explanation) -> list[str]:
             if reason.kind == Because.NO_PERMIT:
                 lines += [piece for permit in place.nearest for piece in _indented(f"- {permit}", "      ", "        ")]
     return lines[1:]
+
+
+def _limits_title(told: Explanation) -> str:
+    return f"limits that it counts toward, of {told.workers} worker{'' if told.workers == 1 else 's'}"
+
+
+def _limits(told: Explanation) -> list[str]:
+    lines: list[str] = []
+    for limit in told.limits:
+        where = f" (at {', '.join(limit.routes)})" if limit.routes else ""
+        lines += _indented(f"{limit.whose}: {limit.says}{where}; {limit.then}", "  ", "    ")
+        lines += _indented(f"can be overshot: {limit.overshoot.says}", "    ", "      ")
+    return lines
 
 
 def _keepers(told: Explanation) -> list[str]:

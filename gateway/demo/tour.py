@@ -120,6 +120,16 @@ TOUR: Final[tuple[Step, ...]] = (
         status=429, code="rate_limit_exceeded", arrives=[],
     ),
     Step(
+        note="a key with a budget of 1,000 tokens in any 24 hours",
+        key="trial", asked="glm-5.1", prompt="Name a river of Europe.",
+        arrives=[("frankfurt", "zai-org/GLM-5.1-FP8")],
+    ),
+    Step(
+        note="what is left of it does not cover an answer of 975 tokens: refused, and sent nowhere",
+        key="trial", asked="glm-5.1", prompt="Name them all.", more={"max_tokens": 975},
+        status=429, code="insufficient_quota", arrives=[],
+    ),
+    Step(
         note="a key can't declare a region outside its tenant's `within`",
         key="ward-3", asked="auto", prompt=GERMAN, headers={"x-gateway-region": "US"},
         status=403, code="fact_not_allowed", arrives=[],

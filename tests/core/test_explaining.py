@@ -1,15 +1,21 @@
 """What is said of a decision: to the caller, to whoever answers for the policy, and to machines."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
-from worlds import EEA, LATER, PAST, decided, keeper, live_state, place, rule, world
+from worlds import EEA, LATER, NOW, PAST, decided, keeper, live_state, place, rule, world
 
+from gateway.core.accounts import WhenLost
+from gateway.core.budgets import Budget, WhenSpent
 from gateway.core.decide import Decision
 from gateway.core.exchange import Needs
 from gateway.core.explain import as_json, as_text, told
+from gateway.core.policy import Key, Tenant
+from gateway.core.rates import Rate, Rates
 from gateway.core.refusal import MESSAGE_BYTES_MAX
+from gateway.core.view import View
 from gateway.core.wording import Wording
 
 SENSITIVE = {"personal", "special"}
@@ -234,3 +240,27 @@ def test_places_in_words(countries: set[str] | None, words: str) -> None:
 )
 def test_classes_in_words(classes: set[str], words: str) -> None:
     assert WORDS.fact("data_class", classes) == words
+
+
+# --- limits -----------------------------------------------------------------------------------------------------------------
+
+
+def test_limits_are_told_with_what_happens_past_them_and_how_far_they_can_be_overshot() -> None:
+    snapshot = ROUTED.view.snapshot
+    rates = Rates(requests=Rate(600, 60), when_lost=WhenLost.ADMIT)
+    budget = Budget("usd", 5_000_000, "day", when_spent=WhenSpent.CHEAPER)
+    key = Key("k", "a", b"", None, False, {}, frozenset(), rates=rates, budgets=(budget,))
+    limited = replace(snapshot, access=replace(snapshot.access, keys={"k": key}, tenants={"a": Tenant("a", None, {})}))
+    decision = replace(ROUTED, view=View(limited, NOW))
+    alone, many = as_json(decision)["limits"], as_json(decision, 4)["limits"]
+    assert isinstance(alone, list)
+    assert isinstance(many, list)
+    assert [one["id"] for one in alone] == ["rate/key/k/requests", "budget/key/k/usd-day"]
+    assert many[0]["overshoot"] == {"answering": 19, "lost": None, "says": many[0]["overshoot"]["says"]}
+    assert many[1]["overshoot"]["lost"] == 5_000_000
+    assert alone[1]["overshoot"]["lost"] == 0
+    text = as_text(decision, 4)
+    assert "limits that it counts toward, of 4 workers" in text
+    assert "the key `k`: 600 requests per minute; more is told 429" in text
+    assert "5 USD per day; more goes only where it costs no more than is left" in text
+    assert "limits that it" not in as_text(ROUTED)

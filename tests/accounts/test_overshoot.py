@@ -1,0 +1,127 @@
+"""What `explain` says of how far a limit can be overshot, against workers that try."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from inprocess import run
+from valkey_plain import PlainStore, Server
+
+from gateway.core.accounts import Book, Bucket, Slots, Terms, WhenLost
+from gateway.core.overshoot import STANDING, overshoot
+from gateway.state.accounts.kinds import account_of
+from gateway.state.accounts.leased import Leased
+from gateway.state.accounts.port import Said
+from gateway.state.store.port import Asked
+
+AMOUNT = 600
+
+
+class Hand:
+    """A worker whose messages are sent when the test says so."""
+
+    def __init__(self, name: str, workers: int, moment: list[float], store: PlainStore, terms: Terms) -> None:
+        self.incarnation = name
+        self.workers = workers
+        self._moment = moment
+        self._store = store
+        self.account, _ = account_of(terms, self, None)
+
+    @property
+    def store_now(self) -> str:
+        return repr(self._moment[0])
+
+    def now(self) -> float:
+        return self._moment[0]
+
+    def mark(self, account: Leased) -> None: ...
+
+    def urge(self, account: Leased) -> None: ...
+
+    async def flush(self) -> None:
+        asked: Sequence[Asked] = [self.account.prepare(self.now())]
+        answers: list[Any] = await self._store.run_all(asked)
+        self.account.hear(answers[0], self.now())
+
+    async def all_it_can(self, most: int = AMOUNT) -> int:
+        """Takes one after the other, asking wherever that may help."""
+        count = 0
+        while count < most:
+            said = self.account.take(1, self.now())
+            if said is Said.ASK:
+                asking = asyncio.ensure_future(self.account.ask(1, self.now()))
+                await asyncio.sleep(0)
+                await self.flush()
+                said = Said.YES if await asking else Said.NO
+            if said is not Said.YES:
+                break
+            count += 1
+        return count
+
+
+def crowd(server: Server, workers: int, terms: Terms) -> tuple[list[Hand], list[float]]:
+    moment, store = [1_800_000_000.0], PlainStore(server)
+    return [Hand(f"w-{n}", workers, moment, store, terms) for n in range(workers)], moment
+
+
+@pytest.mark.parametrize("workers", [1, 2, 4, 12])
+@pytest.mark.parametrize("per_s", [1, 60, 3600])
+def test_a_bucket_holds_at_most_so_much_more(server: Server, workers: int, per_s: int) -> None:
+    """All workers lease ahead as if they were busy, then nobody does anything for a second, then all take what they can."""
+
+    async def main() -> None:
+        terms = Terms("rate/lab/requests", Bucket(AMOUNT, per_s))
+        hands, moment = crowd(server, workers, terms)
+        for _ in range(40):
+            for hand in hands:
+                await hand.all_it_can(1)
+                await hand.flush()
+            moment[0] += 0.02
+        moment[0] += 1.0
+        count = 0
+        for hand in hands:
+            count += await hand.all_it_can(2 * AMOUNT)
+        bound = overshoot(terms, workers)
+        assert 0 < count <= AMOUNT + bound.answering
+        assert bound.answering < AMOUNT
+
+    run(main)
+
+
+@pytest.mark.parametrize("workers", [1, 3, 8])
+@pytest.mark.parametrize("of", [Slots(AMOUNT), Book(AMOUNT, "day"), Bucket(AMOUNT, 60)], ids=["slots", "book", "bucket"])
+@pytest.mark.parametrize("first", [0, 250, AMOUNT])
+def test_while_the_store_is_lost_at_most_so_much_more_begins(
+    server: Server, of: Slots | Book | Bucket, workers: int, first: int
+) -> None:
+    async def main() -> None:
+        for when in (WhenLost.SHARE, WhenLost.REFUSE):
+            server.client.flushall()
+            terms = Terms("any/lab/it", of, when)
+            hands, moment = crowd(server, workers, terms)
+            for hand in hands:
+                await hand.flush()
+            count = began = await hands[0].all_it_can(first)
+            assert first - STANDING * workers <= began <= first  # the others have a little leased ahead
+            moment[0] += 1.0
+            for hand in hands:
+                hand.account.lose(moment[0])
+            for hand in hands:
+                count += await hand.all_it_can()
+            bound = overshoot(terms, workers)
+            assert bound.lost is not None
+            assert count <= AMOUNT + bound.answering + bound.lost
+            assert when is not WhenLost.REFUSE or count == began
+
+    run(main)
+
+
+def test_what_it_says() -> None:
+    for terms, workers, says in (
+        (Terms("a", Book(9, "day"), WhenLost.REFUSE), 4, "not at all; nothing begins while the store is lost"),
+        (Terms("a", Slots(8)), 1, "not at all; while the store is lost its only worker goes on"),
+        (Terms("a", Bucket(9, 60), WhenLost.ADMIT), 4, "by at most 6 beyond a full bucket; without bound while the store is lost"),
+    ):
+        assert overshoot(terms, workers).says == says
+    assert overshoot(Terms("a", Slots(2)), 8).lost == 7

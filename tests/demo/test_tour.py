@@ -43,4 +43,5 @@ def test_the_tour_has_a_refusal_a_failover_a_stream_and_each_tenant() -> None:
     assert any(step.stream for step in TOUR)
     assert any(step.code == "no_route_allowed" for step in TOUR)
     assert any(step.code == "rate_limit_exceeded" for step in TOUR)
+    assert any(step.code == "insufficient_quota" for step in TOUR)
     assert any(step.arrives == [("small-own", "smollm2-135m")] for step in TOUR)

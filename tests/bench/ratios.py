@@ -3,8 +3,8 @@
 usage: ratios.py [--seconds N] [--rounds N] [--json]
 Each runs alone on processor 0, load and upstream on processor 1, in turn: floor, gateway, floor, gateway, … The figure is the CPU
 time (user and system) of the workers' process group, which a noisy neighbour disturbs less than wall time; a ratio is the median
-over the rounds. The gateway serves 50 deployments under 100 rules (world.py), with facts that differ in each request, keys, a
-ledger on disk and metrics on.
+over the rounds. What the store beside the gateway takes is told apart. The gateway serves 50 deployments under 100 rules (world.py),
+with facts that differ in each request, keys, a ledger on disk and metrics on.
 """
 
 import argparse
@@ -32,6 +32,7 @@ CELLS = (  # label, connections, kind, prompt characters, per what, the ratio th
     ("streamed chunk, 50 at once", 50, "stream", 400, "chunks", 1.0),
     ("100 kB prompt, 16 connections", 16, "plain", 100_000, "ok", 1.5),
 )
+STORE = "valkey-server"
 READY_S_MAX, WORKER_MB_MAX = 2.0, 60.0
 
 
@@ -46,8 +47,8 @@ class Running:
     headers: str
     began: float
 
-    def members(self) -> Iterator[int]:
-        """The processes that are charged: a gateway's workers, or the floor."""
+    def members(self, what: str = "gateway.worker") -> Iterator[int]:
+        """The processes that are charged: a gateway's workers (or those of `what`), or the floor."""
         for name in os.listdir("/proc"):
             if not name.isdigit():
                 continue
@@ -56,12 +57,12 @@ class Running:
                 command = pathlib.Path(f"/proc/{name}/cmdline").read_text()
             except OSError:
                 continue
-            if int(fields[2]) == self.process.pid and (self.port == FLOOR_PORT or "gateway.worker" in command):
+            if int(fields[2]) == self.process.pid and (self.port == FLOOR_PORT or what in command):
                 yield int(name)
 
-    def cpu_s(self) -> float:
+    def cpu_s(self, what: str = "gateway.worker") -> float:
         ticks = 0
-        for process in self.members():
+        for process in self.members(what):
             fields = pathlib.Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()
             ticks += int(fields[11]) + int(fields[12])
         return ticks / os.sysconf("SC_CLK_TCK")
@@ -109,7 +110,7 @@ def start(command: list[str], port: int, key: str, model: str, headers: str, fol
 
 def load(running: Running, connections: int, kind: str, chars: int, seconds: float) -> dict[str, float]:
     """Run load.py on processor 1 and add what it cost."""
-    before = running.cpu_s()
+    before, store_before = running.cpu_s(), running.cpu_s(STORE)
     arguments = [running.port, "/v1/chat/completions", connections, seconds, kind, running.model, running.key, chars]
     environment = {**os.environ, "LOAD_HEADERS": running.headers}
     command = ["taskset", "-c", "1", sys.executable, str(HERE / "load.py"), *map(str, arguments)]
@@ -120,6 +121,7 @@ def load(running: Running, connections: int, kind: str, chars: int, seconds: flo
     if result["errors"] or not result["ok"]:
         raise SystemExit(f"errors under load: {result}")
     result["cpu_us"] = (running.cpu_s() - before) * 1e6
+    result["store_us"] = (running.cpu_s(STORE) - store_before) * 1e6
     return result
 
 
@@ -148,7 +150,7 @@ def measure(folder: pathlib.Path, seconds: float, rounds: int) -> dict[str, obje
     floor += ["--loop", "uvloop", "--http", "httptools", "--app-dir", str(HERE), "floor:app"]
     gateway = [sys.executable, "-m", "gateway", "serve", "--policies", str(folder / "policies"), "--port", str(GATEWAY_PORT)]
     gateway += ["--ops-port", "9181", "--state", str(folder / "state")]
-    cells: dict[str, dict[str, list[float]]] = {cell[0]: {"floor": [], "gateway": [], "p50": [], "p99": []} for cell in CELLS}
+    cells: dict[str, dict[str, list[float]]] = {cell[0]: {"floor": [], "gateway": [], "store": [], "p50": [], "p99": []} for cell in CELLS}
     ready, memory = [], []
     for _ in range(rounds):
         for who, command, port, key, model, headers in (
@@ -162,6 +164,7 @@ def measure(folder: pathlib.Path, seconds: float, rounds: int) -> dict[str, obje
                     result = load(running, connections, kind, chars, seconds)
                     cells[label][who].append(result["cpu_us"] / result[per])
                     if who == "gateway":
+                        cells[label]["store"].append(result["store_us"] / result[per])
                         cells[label]["p50"].append(result["p50_ms"])
                         cells[label]["p99"].append(result["p99_ms"])
                 if who == "gateway":
@@ -183,17 +186,17 @@ def report(measured: dict[str, object], *, as_json: bool) -> int:
         missed += over
         rows.append({
             "what": label, "floor_us": round(statistics.median(found["floor"]), 1), "gateway_us": round(statistics.median(found["gateway"]), 1),
-            "ratio": round(ratio, 2), "at_most": most, "p50_ms": round(statistics.median(found["p50"]), 1), "p99_ms": round(statistics.median(found["p99"]), 1),
+            "store_us": round(statistics.median(found["store"]), 1), "ratio": round(ratio, 2), "at_most": most, "p50_ms": round(statistics.median(found["p50"]), 1), "p99_ms": round(statistics.median(found["p99"]), 1),
         })  # fmt: skip
     ready_s, worker_mb = statistics.median(measured["ready_s"]), max(measured["worker_mb"])  # type: ignore[call-overload]
     missed += (ready_s > READY_S_MAX) + (worker_mb > WORKER_MB_MAX)
     if as_json:
         print(json.dumps({"cells": rows, "ready_s": ready_s, "worker_mb": worker_mb}))
         return int(missed > 0)
-    print(f"{'CPU per':32}{'floor µs':>10}{'gateway µs':>12}{'ratio':>8}{'at most':>9}{'p50 ms':>9}{'p99 ms':>9}")
+    print(f"{'CPU per':32}{'floor µs':>10}{'gateway µs':>12}{'store µs':>10}{'ratio':>8}{'at most':>9}{'p50 ms':>9}{'p99 ms':>9}")
     for row in rows:
         most = f"{row['at_most']:.1f}" if row["at_most"] else "-"
-        print(f"{row['what']:32}{row['floor_us']:>10}{row['gateway_us']:>12}{row['ratio']:>8}{most:>9}{row['p50_ms']:>9}{row['p99_ms']:>9}")
+        print(f"{row['what']:32}{row['floor_us']:>10}{row['gateway_us']:>12}{row['store_us']:>10}{row['ratio']:>8}{most:>9}{row['p50_ms']:>9}{row['p99_ms']:>9}")
     print(f"ready after {ready_s:.2f} s (at most {READY_S_MAX:.0f}); {worker_mb:.0f} MB a worker after load (at most {WORKER_MB_MAX:.0f})")
     return int(missed > 0)
 

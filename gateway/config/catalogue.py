@@ -55,6 +55,12 @@ STORE: Final = Record(
             "env:REDIS_URL",
             required=True,
         ),
+        Key(
+            "key",
+            SECRET,
+            "seals the entries of the store `cache` where machines share it: `env:NAME` or `file:/path`; else each has its own",
+            "env:CACHE_KEY",
+        ),
         *KEEPER_KEYS,
     ),
 )
@@ -85,8 +91,9 @@ class Catalogue:
         labels.warn_of_stale(what, mark, "processed_in", processed, self._at, self._warnings)
         labels.warn_of_stale(what, mark, "operated_under", operated, self._at, self._warnings)
         labels.warn_of_ended(what, mark, held, self._at, self._warnings)
-        provider, url = word(field(node, "provider")), word(field(node, "url"))
-        return Keeper(name, kind, provider.word if provider else OURS, processed, operated, held, url.word if url else None)
+        provider, url, key = (word(field(node, at)) for at in ("provider", "url", "key"))
+        place, seal = url.word if url else None, key.word if key else None
+        return Keeper(name, kind, provider.word if provider else OURS, processed, operated, held, place, seal)
 
     def models(self, section: Mapping[str, tuple[Mark, Node]]) -> dict[str, Model]:
         """What is true of each model wherever it runs."""

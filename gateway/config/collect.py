@@ -101,7 +101,7 @@ def _data_classes(node: Node | None, problems: Problems) -> tuple[str, ...]:
 def _languages(sections: Sections) -> frozenset[str]:
     """Languages that some model or some test names. A fact's value that none names makes no difference, and is `other`."""
     found = {at.word for _, node in sections.maps["models"].values() for at in words(field(node, "languages"))}
-    for node in (*sections.lists["rules"], *sections.lists["preferences"], *sections.lists["claims"]):
+    for node in (*sections.lists["rules"], *sections.lists["preferences"], *sections.lists["claims"], *sections.lists["cache"]):
         for key in ("when", "for"):
             found |= {at.word for at in words(field(field(node, key), "language"))}
     return frozenset(found) & LANGUAGES

@@ -12,6 +12,7 @@ from gateway.config import cases as case_documents
 from gateway.config import lint
 from gateway.config.access import compile_groups, compile_tenants
 from gateway.config.budgets import compile_tag_budgets
+from gateway.config.caching import compile_caching
 from gateway.config.canonical import content_hash
 from gateway.config.cases import Case
 from gateway.config.catalogue import Catalogue
@@ -147,6 +148,7 @@ def _compile(sections: Sections, known: Known, at: float, problems: Problems, wa
         bounds=compile_bounds(sections.once.get("limits"), problems),
         claims=compile_claims(sections.lists["claims"], known, problems),
         tag_budgets=compile_tag_budgets(maps["tag_budgets"], known, problems),
+        caching=compile_caching(sections.lists["cache"], known, problems, warnings),
     )
     groups = compile_groups(maps["groups"], known, problems)
     tenants, keys = compile_tenants(maps["tenants"], groups, known, at, problems, warnings)

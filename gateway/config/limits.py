@@ -49,6 +49,10 @@ REASONS: Final = {
     "failovers_window_s": "a breaker has opened by then, and failovers are not needed any more",
     "throttle_s": "for a 429 that doesn't say how long; Mistral's and Z.ai's don't",
     "throttle_s_max": "whatever a `retry-after` says",
+    "cache_bytes_max": "of all entries: half of what the embedded store may hold, so that accounts have room",
+    "cache_tenant_bytes_max": "of one tenant, or one scope: a quarter, so that nobody drives all others out",
+    "cache_entry_bytes_max": "of one answer before it is compressed; 128K tokens of output are below 1 MB",
+    "cache_wait_s_max": "for an equal request that is under way; what takes longer has a leader that is stuck",
     "drain_s_max": "SIGTERM waits this long for streams under way: an OpenAI client's own 600 s, and some",
 }
 """The comments of core/bounds.py, which a test holds equal to these: a reason is read where the number is set, too."""
@@ -65,6 +69,8 @@ ORDERED: Final = (
     ("connect_s_max", "total_s_max"),
     ("held_bytes_max", "answer_bytes_max"),
     ("held_bytes_max", "stream_bytes_max"),
+    ("cache_entry_bytes_max", "cache_tenant_bytes_max"),
+    ("cache_tenant_bytes_max", "cache_bytes_max"),
 )
 """Pairs of limits of which the first may not be above the second."""
 

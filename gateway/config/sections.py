@@ -7,7 +7,7 @@ stands once. Files are taken in the order of their names, which matters for `pre
 from dataclasses import dataclass, field
 from typing import Final
 
-from gateway.config import access, catalogue, claims, endpoints, limits, preferences, rules
+from gateway.config import access, caching, catalogue, claims, endpoints, limits, preferences, rules
 from gateway.config.budgets import BUDGETS
 from gateway.config.documents import Entry, Mapping, Node, Scalar, Sequence
 from gateway.config.labels import PLACE
@@ -80,6 +80,12 @@ SECTIONS: Final = Record(
             "orders routes; each breaks the ties of those before it",
             [{"id": "otherwise-cheapest", "rank": {"cost": 1}}],
         ),
+        Key(
+            "cache",
+            ListOf(caching.ENTRY, least=0),
+            "answers that may be kept and given again; without an entry none is",
+            [{"id": "faq", "when": {"data_class": {"at_most": "internal"}}, "ttl": "1h"}],
+        ),
         Key("at_most", limits.AT_MOST, "limits of one request", {"usd_per_request": 1.0}),
         Key("limits", limits.LIMITS, "numbers of the data path", {"attempts_max": 4}),
         Key(
@@ -116,7 +122,7 @@ SECTIONS: Final = Record(
 ONCE: Final = ("gateway", "at_most", "limits", "data_classes")
 MAPS: Final = ("zones", "endpoints", "models", "aliases", "stores", "sinks", "tag_budgets", "tenants", "groups")
 WORD_LISTS: Final = ("categories", "assurances", "tasks", "tags")
-LISTS: Final = ("rules", "claims", "preferences")
+LISTS: Final = ("rules", "claims", "preferences", "cache")
 
 Section = dict[str, tuple[Mark, Node]]
 

@@ -50,5 +50,11 @@ class Bounds:
     throttle_s: float = 5.0  # for a 429 that doesn't say how long; Mistral's and Z.ai's don't
     throttle_s_max: float = 3_600.0  # whatever a `retry-after` says
 
+    # what the cache keeps
+    cache_bytes_max: int = 134_217_728  # of all entries: half of what the embedded store may hold, so that accounts have room
+    cache_tenant_bytes_max: int = 33_554_432  # of one tenant, or one scope: a quarter, so that nobody drives all others out
+    cache_entry_bytes_max: int = 1_048_576  # of one answer before it is compressed; 128K tokens of output are below 1 MB
+    cache_wait_s_max: float = 60.0  # for an equal request that is under way; what takes longer has a leader that is stuck
+
     # how we stop
     drain_s_max: float = 630.0  # SIGTERM waits this long for streams under way: an OpenAI client's own 600 s, and some

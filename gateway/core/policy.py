@@ -143,6 +143,7 @@ class Keeper:
     operated_under: Places
     assurances: tuple[Assurance, ...]
     url: str | None = None
+    key: str | None = None  # of the store `cache`: what seals its entries; `env:NAME` or `file:PATH`
 
     def as_of(self, instant: float) -> Subject:
         """Its labels at `instant`; what is stale or ended by then counts as missing."""
@@ -300,6 +301,18 @@ class Preference:
 
 
 @dataclass(frozen=True, slots=True)
+class Caching:
+    """An entry of `cache:`: answers to requests that surely meet `when` may be kept for `ttl_s`, and given to whom `share` says."""
+
+    id: str
+    when: When
+    ttl_s: int
+    share: str | None = None  # the name of a scope; None: each tenant its own
+    apis: frozenset[str] = frozenset({"chat"})
+    line: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Limits:
     """`at_most` of the policy."""
 
@@ -340,6 +353,7 @@ class Policy:
     bounds: Bounds = field(default_factory=Bounds)
     claims: tuple[Claim, ...] = ()
     tag_budgets: Mapping[str, tuple[Budget, ...]] = field(default_factory=dict)
+    caching: tuple[Caching, ...] = ()  # by id
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,7 +52,7 @@ class View:
     """A snapshot as of `instant` (UTC seconds), good for every instant before `valid_until`."""
 
     __slots__ = (
-        "_asked", "_eligible", "_ranked", "_ranked_for", "_rules", "all_mask", "applying", "dearest", "deployments",
+        "_asked", "_eligible", "_ranked", "_ranked_for", "_rules", "all_mask", "applying", "caching", "dearest", "deployments",
         "enabled", "fits", "gateway", "indices", "indispensable", "instant", "keepers", "limit_usd", "permits", "restrictions",
         "routes", "snapshot", "subjects", "valid_until",
     )  # fmt: skip
@@ -85,6 +85,7 @@ class View:
             + [(row.rule.when, Holds.MAY) for row in self.restrictions]
             + [(preference.when, Holds.BOTH) for preference in policy.preferences]
         )
+        self.caching = Applying([(entry.when, Holds.BOTH) for entry in policy.caching])
         self._asked: Memo[frozenset[str], int] = Memo()
         self._eligible: Memo[tuple[int, frozenset[str]], Eligibility] = Memo()
         self._ranked: Memo[object, Order] = Memo()

@@ -1,0 +1,83 @@
+"""`cache:`: which answers may be kept, for how long, and who shares them.
+
+An entry is matched as a permit is: it must surely hold, so that what is unknown is not kept, and raising a data class never keeps
+more. Where several apply, the shortest time and the narrowest sharing hold; so their order means nothing.
+"""
+
+from typing import Final
+
+from gateway.config.documents import Node
+from gateway.config.facts import WHEN, compile_when
+from gateway.config.known import Known
+from gateway.config.problems import Problems, show
+from gateway.config.reading import At, field, word, words
+from gateway.config.shapes import Key, OneOrMore, Record, Word
+from gateway.config.tariffs import SPAN, SPAN_S
+from gateway.config.vocabulary import APIS, WORD
+from gateway.core.policy import Caching
+from gateway.core.terms import Effect
+
+TENANT: Final = "tenant"  # each its own
+CACHED_APIS: Final = ("chat",)  # that this version serves
+TTL_S_MAX: Final = 30 * 86_400  # a month: models are replaced and facts change, and nobody remembers what was kept
+
+ENTRY: Final = Record(
+    "an entry of the cache",
+    (
+        Key("id", Word("an id: small letters, digits and hyphens", pattern=WORD), "what people call it", "faq", required=True),
+        Key(
+            "when",
+            WHEN,
+            "the requests whose answers are kept: they must surely meet this; all, where it is missing",
+            {"data_class": {"at_most": "internal"}},
+        ),
+        Key(
+            "ttl",
+            Word("a span, such as `30min`, `1h` or `7d`", pattern=SPAN.pattern),
+            "how long an answer is kept at most; where several entries apply, the shortest",
+            "1h",
+            required=True,
+        ),
+        Key(
+            "share",
+            Word("`tenant`, or the name of a scope", pattern=WORD),
+            "who gets it: each tenant its own (the default), or all tenants to whom entries with this name apply",
+            TENANT,
+        ),
+        Key("apis", OneOrMore(Word("an API", of=APIS)), "the APIs whose answers are kept; this version keeps chat", ["chat"]),
+    ),
+)
+
+
+def compile_caching(nodes: list[Node], known: Known, problems: Problems, warnings: Problems) -> tuple[Caching, ...]:
+    """Each entry, by id."""
+    found: dict[str, Caching] = {}
+    first: dict[str, At] = {}
+    for node in nodes:
+        name = word(field(node, "id"))
+        if name is None:
+            continue  # told by its shape
+        if name.word in first:
+            what = f"the entry {show(name.word)} of the cache for the second time"
+            problems.add(name.mark, what, f"the first stands at {first[name.word].mark}")
+        first.setdefault(name.word, name)
+        when = compile_when(field(node, "when"), Effect.PERMIT, known, problems)
+        share = word(field(node, "share"))
+        scope = None if share is None or share.word == TENANT else share.word
+        if share is not None and scope is not None and not {"data_class", "tenant"} & {test.fact for test in when}:
+            wanted = "all tenants share answers to whatever they ask: say `data_class: {at_most: …}` or `tenant` in its `when`"
+            warnings.add(share.mark, f"the scope {show(scope)}", wanted)
+        apis = frozenset(api.word for api in words(field(node, "apis"))) or frozenset(CACHED_APIS)
+        found[name.word] = Caching(name.word, when, _ttl_s(field(node, "ttl"), problems), scope, apis, str(node.mark))
+    return tuple(found[name] for name in sorted(found))
+
+
+def _ttl_s(node: Node | None, problems: Problems) -> int:
+    found = word(node)
+    parts = SPAN.fullmatch(found.word) if found is not None else None
+    if found is None or parts is None:
+        return 0  # told by its shape
+    ttl_s = int(parts[1]) * SPAN_S[parts[2]]
+    if ttl_s > TTL_S_MAX:
+        problems.add(found.mark, show(found.word), f"at most {TTL_S_MAX // 86_400}d: what is kept longer, nobody remembers")
+    return ttl_s

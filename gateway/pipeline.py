@@ -7,23 +7,28 @@ tried. Rule 3: a cancellation at any await leaves no upstream call open and no p
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 from gateway.core.answer import DEFECT, Answer, Problem, cut_short, failed, gone, refused, stopping
 from gateway.core.bounds import Bounds
+from gateway.core.caching import Keeping, authorised, keeping
 from gateway.core.decide import Decision, decide
-from gateway.core.exchange import Attempt, Ended, Fault, Outcome, Request, Scope, Tried, Usage
+from gateway.core.exchange import Attempt, Ended, Fault, Kept, Outcome, Recall, Recalled, Request, Scope, Tried, Usage
 from gateway.core.failover import failover
+from gateway.core.policy import Deployment
 from gateway.core.rates import UNLIMITED, Unlimited
-from gateway.core.settlement import Settlement, settle
+from gateway.core.settlement import NOT_CACHED, Settlement, settle
 from gateway.core.view import View
-from gateway.ports import Client, Clock, Hold, Ledger, Limiter, Live, Meter, Opened, Opening, Upstream
+from gateway.ports import Cache, Client, Clock, Hold, Ledger, Limiter, Live, Meter, Opened, Opening, Place, Upstream
 
+T = TypeVar("T")
 KEEPALIVE = b": keep-alive\n\n"
 GONE = Outcome(Ended.CLIENT_GONE, Fault.CLIENT)
 CUT_OFF = Outcome(Ended.CUT_SHORT, Fault.NOBODY, code="shutting_down")
 STOPPED = Outcome(Ended.FAILED, Fault.NOBODY, code="shutting_down")
 BROKEN = Outcome(Ended.FAILED, Fault.OURS, code="internal_error")
 SLOW = Outcome(Ended.FAILED, Fault.UPSTREAM, Scope.DEPLOYMENT, code="first_content_timeout")
+UNKEPT = Problem(504, NOT_CACHED, "nothing is kept that answers this, and `only-if-cached` says that it is to be sent nowhere")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +44,7 @@ class World:
     draw: Callable[[], int]
     defect: Callable[[BaseException], None]  # told of our own bugs: records where, never what
     limiter: Limiter | Unlimited = UNLIMITED
+    cache: Cache | None = None
 
 
 @dataclass(slots=True)
@@ -51,6 +57,8 @@ class Course:
     client: Client
     hold: Hold = UNLIMITED  # of limits
     tried: list[Tried] = field(default_factory=list)
+    place: Place | None = None  # in the cache
+    recalled: Recalled | None = None  # and what was there
     streaming: bool = False  # the client has been sent a head
     end: Answer | None = None  # and the end of the stream: nothing may follow it
 
@@ -93,7 +101,7 @@ def _settled(course: Course, answer: Answer) -> None:
     settlement: Settlement | None = None
     try:
         tried, books = tuple(course.tried), course.hold.books
-        settlement = settle(course.request, course.decision, tried, answer.status, answer.code, now, books)
+        settlement = settle(course.request, course.decision, tried, answer.status, answer.code, now, books, course.recalled)
         try:
             world.ledger.settled(settlement)
         except OSError:
@@ -112,7 +120,77 @@ async def _admitted(course: Course) -> Answer:
     said = course.hold.admit(course.request.began)
     if said is not None and not isinstance(said, Problem):
         said = await said
-    return await _serve(course) if said is None else _said(course, said)
+    return await _remembered(course) if said is None else _said(course, said)
+
+
+async def _remembered(course: Course) -> Answer:
+    """Answer with what was kept, where policy and request have it so; else serve, and have the answer kept."""
+    only = course.request.wish.only
+    course.place = place = _place(course)
+    if place is None:
+        return _said(course, UNKEPT) if only else await _serve(course)
+    try:
+        if course.recalled is None:
+            course.recalled = await _recalled(course, place)
+        if (kept := course.recalled.kept) is not None and (deployment := course.recalled.deployment) is not None:
+            return _replay(course, kept, deployment)
+        return _said(course, UNKEPT) if only else await _serve(course)
+    finally:
+        _safely(course, place.leave)
+
+
+def _place(course: Course) -> Place | None:
+    """Where the answer is looked for and kept; None: nowhere. Where the request wishes no look, what is recalled is known."""
+    world, wish = course.world, course.request.wish
+    if world.cache is None:
+        return None
+    how = keeping(course.decision, course.request.api)
+    if not isinstance(how, Keeping):
+        course.recalled = None if how is None else Recalled(how)
+        return None
+    if not wish.look:
+        course.recalled = Recalled(Recall.BYPASSED)
+    return _safely(course, world.cache.place, course.request, how) if wish.look or wish.keep else None
+
+
+async def _recalled(course: Course, place: Place) -> Recalled:
+    """What was kept, authorised again under the decision at hand. A stream's client gets comments while an equal request is waited
+    for. A defect of the cache's is told, and is no reason not to serve."""
+    found: Recalled | None = None
+    patience_s = course.world.bounds.keepalive_after_s if course.request.stream else None
+    while found is None:
+        try:
+            found = await place.find(patience_s)
+        except Exception as error:  # noqa: BLE001
+            course.world.defect(error)
+            return Recalled(Recall.LOST)
+        if found is None:
+            course.begin_stream(identified(course))
+            course.client.write(KEEPALIVE)
+    if found.kept is None:
+        return found
+    deployment = authorised(course.decision, found.kept.deployment)
+    return Recalled(Recall.MISS) if deployment is None else replace(found, deployment=deployment)
+
+
+def _replay(course: Course, kept: Kept, deployment: Deployment) -> Answer:
+    """Answer as the upstream did then. Nothing is sent anywhere."""
+    age_s = max(0.0, course.world.clock.now() - kept.made)
+    headers = {**disclosed(course, deployment, 0, ()), "age": str(int(age_s))}
+    if not course.request.stream:
+        return Answer(200, kept.body, headers=headers)
+    course.begin_stream(headers)
+    course.client.write(kept.body)
+    return course.end_stream(None)
+
+
+def _safely(course: Course, act: Callable[..., T], *given: object) -> T | None:
+    """Do what the cache is there for. What goes wrong with it is told, and the answer is the client's all the same."""
+    try:
+        return act(*given)
+    except Exception as error:  # noqa: BLE001
+        course.world.defect(error)
+        return None
 
 
 async def _serve(course: Course) -> Answer:
@@ -151,7 +229,7 @@ async def _serve(course: Course) -> Answer:
 
 async def _attempt(course: Course, attempt: Attempt) -> Answer | None:
     """One call to one route; None: it ended before any content, and what it ended with is the last of `tried`."""
-    world, request, client = course.world, course.request, course.client
+    world, request, client, place = course.world, course.request, course.client, course.place
     began, first_content = world.clock.now(), 0.0
     course.tried.append(Tried(attempt, BROKEN, began, began))  # named before it is contacted, whatever happens next
     opening = world.upstream.open(course.decision, attempt, request)
@@ -163,10 +241,15 @@ async def _attempt(course: Course, attempt: Attempt) -> Answer | None:
             return None
         first_content = world.clock.now()
         if not request.stream:
-            outcome = opened.outcome()
-            return Answer(200, opened.body, headers=disclosed(course, attempt, opening), usage=outcome.usage)
-        course.begin_stream(disclosed(course, attempt, opening))
-        outcome = await opened.relay(client)
+            outcome, body = opened.outcome(), opened.body
+            if place is not None:
+                _safely(course, place.keep, attempt, outcome, body)
+            headers = disclosed(course, attempt.deployment, attempt.number, opening.dropped)
+            return Answer(200, body, headers=headers, usage=outcome.usage)
+        course.begin_stream(disclosed(course, attempt.deployment, attempt.number, opening.dropped))
+        outcome = await opened.relay(client if place is None else _safely(course, place.collecting, client) or client)
+        if place is not None and outcome.ended is Ended.SERVED:
+            _safely(course, place.keep, attempt, outcome, None)
         if outcome.ended is Ended.CLIENT_GONE:
             return gone()
         return course.end_stream(cut_short(outcome) if outcome.ended is not Ended.SERVED else None, outcome.usage)
@@ -222,18 +305,18 @@ def identified(course: Course) -> dict[str, str]:
     return {"x-request-id": request.client_id or request.id, "x-gateway-decision": request.id, **course.hold.headers}
 
 
-def disclosed(course: Course, attempt: Attempt, opening: Opening) -> dict[str, str]:
-    """The headers of an answer that was served: what else this key's `disclose` lists."""
+def disclosed(course: Course, deployment: Deployment, attempts: int, dropped: tuple[str, ...]) -> dict[str, str]:
+    """The headers of an answer that was served: what else this key's `disclose` lists. `deployment` is where it was made."""
     headers, disclose = identified(course), course.request.disclose
     if not disclose:
         return headers
-    deployment = attempt.deployment
     told = {
         "endpoint": deployment.endpoint.id,
         "model": deployment.model.id,
         "policy": course.decision.view.snapshot.hash,
-        "attempts": str(attempt.number),
-        "dropped": ", ".join(opening.dropped),
+        "attempts": str(attempts),
+        "cache": "" if course.recalled is None else str(course.recalled.how),
+        "dropped": ", ".join(dropped),
         "rules": ", ".join((*course.decision.eligibility.permits, *(row.rule.id for row in course.decision.eligibility.against))),
     }
     headers.update((f"x-gateway-{name}", value) for name, value in told.items() if name in disclose and value)

@@ -4,9 +4,10 @@ from collections.abc import Awaitable, Mapping
 from typing import Protocol
 
 from gateway.core.answer import Problem
+from gateway.core.caching import Keeping
 from gateway.core.charging import Counted
 from gateway.core.decide import Decision
-from gateway.core.exchange import Attempt, Outcome, Request, Usage
+from gateway.core.exchange import Attempt, Outcome, Recalled, Request, Usage
 from gateway.core.live import LiveState
 from gateway.core.settlement import Settlement
 
@@ -182,6 +183,35 @@ class Limiter(Protocol):
 
     def hold(self, request: Request, decision: Decision) -> Hold:
         """A hold on nothing as yet."""
+        ...
+
+
+class Place(Protocol):
+    """Where the answer to one request is, or will be: equal requests have one place, and one of them at a time fills it."""
+
+    async def find(self, patience_s: float | None) -> Recalled | None:
+        """What was kept and is what the request wishes, or why there is nothing; None when `patience_s` passed first: an equal
+        request is under way, so ask again. Without an answer it is the caller's turn to fill the place."""
+        ...
+
+    def collecting(self, client: Client) -> Client:
+        """A client that passes everything on to `client`, and has it remembered here."""
+        ...
+
+    def keep(self, attempt: Attempt, outcome: Outcome, body: bytes | None) -> None:
+        """Keep the answer with which `attempt` was served, or, where `body` is None, what was collected. Waits for nothing."""
+        ...
+
+    def leave(self) -> None:
+        """The exchange is over: whoever waits for it goes on. Another time does nothing."""
+        ...
+
+
+class Cache(Protocol):
+    """Answers of other times. A store that is lost, slow or full is never the caller's trouble."""
+
+    def place(self, request: Request, keeping: Keeping) -> Place | None:
+        """The place of `request`, whose answers may be kept as `keeping` says. None: it has no form that could be kept."""
         ...
 
 

@@ -8,9 +8,10 @@ from typing import Generic, TypeVar
 from small_world import NOW
 
 from gateway.core.answer import Problem
+from gateway.core.caching import Keeping
 from gateway.core.charging import Counted
 from gateway.core.decide import Decision
-from gateway.core.exchange import Attempt, Ended, Fault, Outcome, Request, Usage
+from gateway.core.exchange import Attempt, Ended, Fault, Kept, Outcome, Recall, Recalled, Request, Usage
 from gateway.core.live import ALL_WELL, LiveState
 from gateway.core.settlement import Settlement
 from gateway.ports import Callback, Client, EgressRefused, Flow
@@ -289,6 +290,79 @@ class Later(Generic[T]):
     def __await__(self) -> Generator[None, None, T]:
         yield
         return self.answer
+
+
+@dataclass
+class FakePlace:
+    """One place of a FakeCache. `left` counts; `kept` is what was to be kept: where from, and the body or what was collected."""
+
+    cache: "FakeCache"
+    keeping: Keeping
+    finds: int = 0
+    left: int = 0
+    kept: list[tuple[str, bytes]] = field(default_factory=list)
+    collected: list[bytes] | None = None
+
+    async def find(self, patience_s: float | None) -> Recalled | None:
+        self.finds += 1
+        await asyncio.sleep(0)
+        if patience_s is not None and self.finds <= self.cache.waits:
+            return None
+        found = self.cache.holds
+        return Recalled(self.cache.how) if found is None else Recalled(Recall.HIT, found)
+
+    def collecting(self, client: Client) -> Client:
+        self.collected = []
+        return FakeCollecting(client, self.collected)
+
+    def keep(self, attempt: Attempt, outcome: Outcome, body: bytes | None) -> None:
+        if body is None and self.collected is not None:
+            body = b"".join(self.collected)
+        if body is not None:
+            self.kept.append((attempt.deployment.id, body))
+
+    def leave(self) -> None:
+        self.left += 1
+
+
+@dataclass
+class FakeCollecting:
+    client: Client
+    collected: list[bytes]
+
+    @property
+    def gone(self) -> bool:
+        return self.client.gone
+
+    def on_gone(self, callback: Callback | None) -> None:
+        self.client.on_gone(callback)
+
+    def on_writable(self, callback: Flow | None) -> None:
+        self.client.on_writable(callback)
+
+    def begin_stream(self, headers: Mapping[str, str]) -> None:
+        self.client.begin_stream(headers)
+
+    def write(self, events: bytes) -> None:
+        self.client.write(events)
+        self.collected.append(events)
+
+    def end_stream(self, problem: Problem | None) -> None:
+        self.client.end_stream(problem)
+
+
+@dataclass
+class FakeCache:
+    """Has `holds` for everybody, once a stream has waited `waits` times; and nothing, because of `how`, where it is None."""
+
+    holds: Kept | None = None
+    how: Recall = Recall.MISS
+    waits: int = 0
+    places: list[FakePlace] = field(default_factory=list)
+
+    def place(self, request: Request, keeping: Keeping) -> FakePlace:
+        self.places.append(FakePlace(self, keeping))
+        return self.places[-1]
 
 
 @dataclass

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from decimal import Decimal
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from gateway.core.facts import RequestFacts
 from gateway.core.fleeting import fleeting
@@ -25,6 +25,19 @@ class Needs:
 
 
 @fleeting(frozen=True, slots=True)
+class Wish:
+    """What a request's `cache-control` says, in the words of RFC 9111, section 5.2.1."""
+
+    look: bool = True  # no-store, no-cache: nothing that was kept will do
+    keep: bool = True  # no-store: nothing of it may be kept
+    age_s_max: float | None = None  # max-age: nothing older will do
+    only: bool = False  # only-if-cached: nothing is to be sent anywhere
+
+
+ANY: Final = Wish()
+
+
+@fleeting(frozen=True, slots=True)
 class Request:
     """One request of a client, parsed and identified. `body` is read-only by convention: dialects build new ones from it."""
 
@@ -40,6 +53,7 @@ class Request:
     wants_usage: bool  # stream_options.include_usage
     disclose: frozenset[str]  # what this key's answers may say
     began: float  # UTC seconds since 1970
+    wish: Wish = ANY
 
 
 class Fault(StrEnum):
@@ -143,3 +157,36 @@ class Cost:
 
     usd: Decimal
     basis: str  # "reported", "estimated" or "none" (nothing was processed)
+
+
+class Recall(StrEnum):
+    """What the cache had for a request that policy lets it answer. The words of the ledger, of metrics and of `x-gateway-cache`."""
+
+    HIT = "hit"
+    JOINED = "joined"  # an equal request was under way, and its answer was waited for
+    MISS = "miss"  # nothing that may be served
+    BYPASSED = "bypassed"  # the request wished it
+    BARRED = "barred"  # the labels of the store do not meet the rules of the request
+    LOST = "lost"  # the store did not answer
+    SPOILT = "spoilt"  # what was there did not open, or is not what it says
+
+
+@fleeting(frozen=True, slots=True)
+class Kept:
+    """An answer of another time, ready for the request at hand. `deployment` (its id) is where it was made, `made_by` the request
+    that it was made for, `made` when: UTC seconds. `body` is JSON, or for a stream its events, [DONE] included."""
+
+    deployment: str
+    made_by: str
+    made: float
+    usage: Usage | None
+    body: bytes
+
+
+@fleeting(frozen=True, slots=True)
+class Recalled:
+    """How asking the cache went. `kept` is what may be served, `deployment` where that was made."""
+
+    how: Recall
+    kept: Kept | None = None
+    deployment: "Deployment | None" = None

@@ -10,11 +10,15 @@ from typing import Final
 from gateway.core.budgets import SPENT
 from gateway.core.charging import Charge, Counted, charged
 from gateway.core.decide import Decision, Verdict
-from gateway.core.exchange import Cost, Ended, Outcome, Request, Tried, Usage
+from gateway.core.exchange import Cost, Ended, Outcome, Recalled, Request, Tried, Usage
 from gateway.core.fleeting import fleeting
 from gateway.core.rates import LIMITED, RATE_LIMITED
 
 LIMITING: Final = frozenset({RATE_LIMITED, SPENT})  # codes of errors of whoever asks too much
+NOT_CACHED: Final = "not_cached"  # the code of the error where nothing but a kept answer would have done, and there was none
+UNCACHED: Final = "not cached"  # how such an exchange ended, in the ledger and in metrics
+OK: Final = 200
+NOTHING: Final = Cost(Decimal(0), "none")
 
 
 @fleeting(frozen=True, slots=True)
@@ -33,6 +37,15 @@ class Settlement:
     code: str  # of the error that the client was given; "": none
     ended: float
     charged: tuple[Charge, ...] = ()
+    recalled: Recalled | None = None  # what the cache did; None: it was not asked
+
+    @property
+    def avoided(self) -> Cost:
+        """What the answer that was kept had cost where it was made, at the price of the policy in force. No part of `cost`."""
+        recalled = self.recalled
+        if recalled is None or recalled.kept is None or recalled.deployment is None:
+            return NOTHING
+        return recalled.deployment.tariff.settle(recalled.kept.usage)
 
     @property
     def outcome(self) -> Outcome | None:
@@ -48,6 +61,10 @@ class Settlement:
             return self.tried[-1].outcome.ended.value
         if self.decision.verdict is not Verdict.ROUTED:
             return str(self.decision.verdict)
+        if self.code == NOT_CACHED:
+            return UNCACHED
+        if self.recalled is not None and self.recalled.kept is not None and self.status == OK:
+            return str(Ended.SERVED)
         return str(Ended.FAILED if self.status else Ended.CLIENT_GONE)
 
 
@@ -59,6 +76,7 @@ def settle(
     code: str,
     ended: float,
     books: tuple[Counted, ...] = (),
+    recalled: Recalled | None = None,
 ) -> Settlement:
     """Sum up an exchange that counts toward `books`. Each attempt that processed tokens costs what its own deployment charges.
 
@@ -74,7 +92,7 @@ def settle(
         basis = "estimated" if "estimated" in (basis, cost.basis) else cost.basis
         usage = found if usage is None else _sum(usage, found)
     charges = charged(books, usage, usd, tried) if books else ()
-    return Settlement(request, decision, tried, usage, Cost(usd, basis), status, code, ended, charges)
+    return Settlement(request, decision, tried, usage, Cost(usd, basis), status, code, ended, charges, recalled)
 
 
 _UNCHARGED = frozenset({Ended.REJECTED, Ended.THROTTLED, Ended.EXHAUSTED, Ended.FAILED, Ended.UNKNOWN})

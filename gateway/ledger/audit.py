@@ -21,7 +21,11 @@ refusal above all, has no `begun` line, so its `settled` line carries the decisi
     attempts: [{number, route, address, began, first_content, ended, outcome, fault, scope, status, code, finish, retry_after_s,
                 permanent, sent, dropped, usage}],
     usage: {uncached, cached, cache_write, output, reasoning, reported} or null, cost_usd: "0.00042", cost_basis,
-    charged?: {account: amount}, decision?: {…}
+    charged?: {account: amount}, decision?: {…},
+    cache?: {how, and of what was given again: route, made_by (an id), made, usage, avoided_usd, avoided_basis}
+
+An answer that was kept and given again sent nothing, so it has no `begun` line; what it avoided is no part of its cost, which is 0.
+`cache` is there where policy lets the request's answers be kept.
 
 Times are UTC seconds; 0: it never came. Money is a decimal number in text. Words that come from outside (a dropped field's name)
 are kept only if they look like one.
@@ -32,10 +36,10 @@ from collections.abc import Hashable
 from pathlib import Path
 from typing import Final
 
-from orjson import dumps
+from orjson import Fragment, dumps
 
 from gateway.core.decide import Decision
-from gateway.core.exchange import Attempt, Outcome, Request, Tried, Usage
+from gateway.core.exchange import Attempt, Outcome, Recalled, Request, Tried, Usage
 from gateway.core.facts import RequestFacts
 from gateway.core.memo import Memo
 from gateway.core.settlement import Settlement
@@ -90,6 +94,8 @@ class Audit:
         more = b""
         if settlement.charged:
             more = b',"charged":' + dumps(dict(settlement.charged))
+        if settlement.recalled is not None:
+            more += b',"cache":' + _recalled(settlement, settlement.recalled)
         if settlement.tried:
             attempts = b",".join([self._tried(tried, used if tried.outcome.usage is usage else None) for tried in settlement.tried])
             self._chain.segment()
@@ -183,6 +189,16 @@ class Audit:
             self._how.get(key) or self._how.keep(key, _how(outcome, tried.dropped)),
             _usage(outcome.usage) if used is None else used,
         )
+
+
+def _recalled(settlement: Settlement, recalled: Recalled) -> bytes:
+    """What the cache did for an exchange."""
+    kept = recalled.kept
+    if kept is None or recalled.deployment is None:
+        return dumps({"how": recalled.how})
+    avoided = settlement.avoided
+    made = {"route": recalled.deployment.id, "made_by": kept.made_by, "made": kept.made, "usage": Fragment(_usage(kept.usage))}
+    return dumps({"how": recalled.how, **made, "avoided_usd": f"{avoided.usd:f}", "avoided_basis": avoided.basis})
 
 
 def _how(outcome: Outcome, dropped: tuple[str, ...]) -> bytes:

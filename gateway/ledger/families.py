@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from gateway.core.decide import Verdict
-from gateway.core.exchange import Ended
+from gateway.core.exchange import Ended, Recall
 from gateway.core.live import LIMITS
 from gateway.core.policy import Snapshot
 from gateway.core.rates import LIMITED
+from gateway.core.settlement import UNCACHED
 from gateway.core.terms import OTHER, STORE_FAILURES, Because
 
 DURATIONS_S: Final = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 320.0, 640.0)
@@ -39,9 +40,25 @@ FAILOVERS_REFUSED: Final = Family("gateway_failovers_refused", (), "Failovers th
 REFUSALS: Final = Family("gateway_refusals", ("rule",), "Refused requests, by the words of the reasons against what was asked for.")
 TOKENS: Final = Family("gateway_tokens", ("deployment", "kind"), "Tokens, as reported or estimated; reasoning is part of output.")
 COST: Final = Family("gateway_cost_usd", ("tenant", "deployment", "basis"), "Marginal cost. The ledger has it exactly.")
+CACHE: Final = Family("gateway_cache_requests", ("result",), "Requests whose answers may be kept, by what the cache had for them.")
+AVOIDED: Final = Family("gateway_cache_avoided_usd", ("tenant",), "What the answers given again had cost; no part of the cost.")
+CACHE_KEPT: Final = Family("gateway_cache_keeps", ("kept",), "Answers that were to be kept, by what came of it.")
 LEDGER_FAILURES: Final = Family("gateway_ledger_failures", (), "Ledger lines that could not be kept.")
 STORE_LOST: Final = Family("gateway_store_failures", ("store", "why"), "Questions to a shared store that brought no answer.")
-COUNTERS: Final = (REQUESTS, ATTEMPTS, FAILOVERS, FAILOVERS_REFUSED, REFUSALS, TOKENS, COST, LEDGER_FAILURES, STORE_LOST)
+COUNTERS: Final = (
+    REQUESTS,
+    ATTEMPTS,
+    FAILOVERS,
+    FAILOVERS_REFUSED,
+    REFUSALS,
+    TOKENS,
+    COST,
+    CACHE,
+    AVOIDED,
+    CACHE_KEPT,
+    LEDGER_FAILURES,
+    STORE_LOST,
+)
 
 DURATION: Final = Family("gateway_request_duration_seconds", ("api", "stream"), "From a request to its last byte.", DURATIONS_S)
 FIRST_CONTENT: Final = Family(
@@ -73,6 +90,10 @@ RELOADS: Final = Family("gateway_reloads", ("result",), "Attempts at a reload: a
 
 WORKER_EXITS: Final = Family("gateway_worker_exits", (), "Workers that ended, for whatever reason.")
 
+KEPT: Final = ("kept", "unfit", "large", "full", "lost", "purged")
+"""What can come of keeping an answer: kept; none to be given to others; too large; no room in the store; the store did not answer;
+its scope was purged meanwhile."""
+
 TOKEN_KINDS: Final = ("input", "cached_input", "cache_write", "output", "reasoning")
 
 
@@ -93,7 +114,8 @@ class Labels:
             "deployment": frozenset(deployment.id for deployment in policy.deployments),
             "endpoint": frozenset(deployment.endpoint.id for deployment in policy.deployments),
             "api": frozenset({"chat"}),
-            "result": frozenset({*map(str, Ended), *map(str, Verdict), LIMITED, *RELOAD_RESULTS}),
+            "result": frozenset({*map(str, Ended), *map(str, Verdict), LIMITED, UNCACHED, *map(str, Recall), *RELOAD_RESULTS}),
+            "kept": frozenset(KEPT),
             "ended": frozenset(ended.value for ended in Ended),
             "rule": frozenset(str(word) for word in words),
             "kind": frozenset(TOKEN_KINDS),

@@ -16,6 +16,9 @@ from gateway.core.settlement import Settlement
 from gateway.core.terms import OTHER
 from gateway.ledger.families import (
     ATTEMPTS,
+    AVOIDED,
+    CACHE,
+    CACHE_KEPT,
     COST,
     COUNTERS,
     DURATION,
@@ -110,9 +113,17 @@ class WorkerMeter:
         elif not settlement.tried and settlement.decision.verdict is Verdict.REFUSED:
             for word in settlement.decision.refusing_rules:
                 _add(self._counters[REFUSALS], self._labels.clean(REFUSALS, (word,)), 1)
+        if (recalled := settlement.recalled) is not None:
+            _add(self._counters[CACHE], (str(recalled.how),), 1)
+            if recalled.kept is not None:
+                _add(self._counters[AVOIDED], (tenant,), float(settlement.avoided.usd))
         whole_s = settlement.ended - request.began
         self._duration.observe((api, "true" if request.stream else "false"), whole_s)
         self._overhead.observe((), max(0.0, whole_s - upstream_s))
+
+    def kept(self, how: str) -> None:
+        """Count what came of keeping an answer: a word of KEPT."""
+        _add(self._counters[CACHE_KEPT], (how,), 1)
 
     def ledger_failed(self) -> None:
         """Count a ledger line that could not be kept."""

@@ -62,8 +62,9 @@ class Desk:
         facts = self.facts(key, said, self.asked(asked, key), needs, reading.script, stream=stream)
         wants_usage = bool((body.get("stream_options") or {}).get("include_usage"))
         request = Request(
-            identifier, client_id, "chat", asked, facts, needs, body, body_bytes, stream, wants_usage, key.disclose, began
-        )  # in their order: by name they take twice as long
+            identifier, client_id, "chat", asked, facts, needs, body, body_bytes, stream, wants_usage, key.disclose, began,
+            head.wish(),
+        )  # fmt: skip - in their order: by name they take twice as long
         return request, reading.script
 
     def _said(self, head: Head, body: object) -> Declared:

@@ -12,14 +12,17 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 from gateway.core.answer import Answer, Problem
+from gateway.core.exchange import Wish
 from gateway.core.memo import Memo
 from gateway.wire.declared import PREFIX, Declared
 from gateway.wire.identity import Shown, shown
+from gateway.wire.wishes import HEADER, wish_of
 
 HEADS_MAX: Final = 1024  # remembered; a worker has fewer clients than that, and those with an id of their own in each head are many
 HEAD_BYTES_MAX: Final = 4096  # of a head that is looked for: hashing it takes 3 µs. SDKs send some 600
 DIGITS_MAX: Final = 8  # of a content-length that is not read by the parser
 KEPT_CHARS_MAX: Final = 512  # of the headers of a remembered head: with HEADS_MAX, below 2 MB in all
+KEPT: Final = frozenset({"x-request-id", HEADER})  # of a remembered head, besides what declares facts
 CLIENT_ID_CHARS_MAX: Final = 128  # of an x-request-id; it is echoed, so it must not be a way to fill logs
 
 Mark = tuple[bytes, int, int, int]
@@ -33,7 +36,8 @@ class Head:
     """
 
     __slots__ = (
-        "_client_id", "_shown", "chunked", "digest", "headers", "keep_alive", "method", "path", "said", "serve", "size_max",
+        "_client_id", "_shown", "_wish", "chunked", "digest", "headers", "keep_alive", "method", "path", "said", "serve",
+        "size_max",
     )  # fmt: skip
 
     def __init__(
@@ -61,6 +65,7 @@ class Head:
         self.serve: Callable[..., Awaitable[Answer]] | None = None  # what answers at its path, once that was looked up
         self._shown: Shown | None = None
         self._client_id: str | None = None
+        self._wish: Wish | None = None
 
     def header(self, name: str) -> str | None:
         """The value of `name`, or None. Raises Problem (400) if it was sent twice."""
@@ -80,6 +85,12 @@ class Head:
         if self._client_id is None:
             self._client_id = (self.header("x-request-id") or "")[:CLIENT_ID_CHARS_MAX]
         return self._client_id
+
+    def wish(self) -> Wish:
+        """What it wishes of the cache."""
+        if self._wish is None:
+            self._wish = wish_of(self.headers)
+        return self._wish
 
 
 def names_a_length(data: bytes, at: int) -> bool:
@@ -113,7 +124,7 @@ class Heads(Memo[bytes, Head]):
     def remember(self, head: Head) -> None:
         """Recognise `head` from now on, if it can be; its key is good, and is forgotten."""
         digest, head.digest = head.digest, b""
-        kept = [(name, value) for name, value in head.headers if name == "x-request-id" or name.startswith(PREFIX)]
+        kept = [(name, value) for name, value in head.headers if name in KEPT or name.startswith(PREFIX)]
         if digest and sum(len(name) + len(value) for name, value in kept) <= KEPT_CHARS_MAX:
             head.headers = kept
             self.keep(digest, head)

@@ -78,6 +78,7 @@ def one(fleet: Fleet, metric: str, **labels: str) -> float | None:
 
 def counted(*settlements: Settlement) -> Fleet:
     meter = WorkerMeter(WORLD)
+    meter.kept("kept")
     for found in settlements:
         meter.settled(found)
     return Fleet([report(meter)])
@@ -191,7 +192,12 @@ def test_every_label_that_is_shown_is_configured(
 
 def test_names_end_in_their_units_and_every_metric_is_shown() -> None:
     decision = decided(VIEW)
-    fleet = counted(settlement(decision, FAILED, SERVED), settlement(decided(VIEW, region=frozenset({"CN"}))))
+    kept = Kept("one/alpha", "rg-0", NOW, SERVED.usage, b"")
+    hit = replace(settlement(decision), status=200, code="", recalled=Recalled(Recall.HIT, kept, decision.routes[0].deployment))
+    fleet = counted(settlement(decision, FAILED, SERVED), settlement(decided(VIEW, region=frozenset({"CN"}))), hit)
+    assert one(fleet, "gateway_cache_requests_total", result="hit") == 1
+    assert one(fleet, "gateway_cache_avoided_usd_total", tenant="clinic") == float(decision.routes[0].deployment.tariff.settle(SERVED.usage).usd)
+    assert one(fleet, "gateway_requests_total", tenant="clinic", api="chat", result="served") == 2
     busy = {"live": {"one/alpha": {"word": "breaker"}}, "upstream_in_flight": {"one": 3}, "queued": {"one": 2}}
     busy["stores"] = {"state": ""}
     meter = WorkerMeter(WORLD)

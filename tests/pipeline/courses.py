@@ -7,19 +7,51 @@ whatever went wrong; it is the same for every fault, and `test_planted_bugs` sho
 import asyncio
 import itertools
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, cast
 
-from fake_ports import FakeCall, FakeClient, FakeClock, FakeHold, FakeLedger, FakeLimiter, FakeLive, FakeMeter, FakeUpstream, Script
+from fake_ports import (
+    BODY,
+    USAGE,
+    FakeCache,
+    FakeCall,
+    FakeClient,
+    FakeClock,
+    FakeHold,
+    FakeLedger,
+    FakeLimiter,
+    FakeLive,
+    FakeMeter,
+    FakePlace,
+    FakeUpstream,
+    Script,
+)
 from small_world import NOW, access, snapshot
 
 from gateway.core.answer import Answer, Problem
 from gateway.core.bounds import Bounds
+from gateway.core.caching import Keeping
 from gateway.core.charging import Counted
 from gateway.core.decide import Decision
-from gateway.core.exchange import Attempt, Ended, Fault, Needs, Outcome, Request, Scope, Usage
+from gateway.core.exchange import (
+    ANY,
+    Attempt,
+    Ended,
+    Fault,
+    Kept,
+    Needs,
+    Outcome,
+    Recall,
+    Recalled,
+    Request,
+    Scope,
+    Usage,
+    Wish,
+)
 from gateway.core.facts import NO, YES, RequestFacts
 from gateway.core.live import LiveState
+from gateway.core.policy import Caching
 from gateway.core.settlement import Settlement
 from gateway.core.view import View
 from gateway.pipeline import World
@@ -28,6 +60,7 @@ from gateway.ports import Callback, Client, Flow
 Exchange = Callable[[World, View, Request, Client], Coroutine[Any, Any, Answer]]
 
 VIEW = View(snapshot(), NOW)
+CACHED = View(replace(snapshot(), policy=replace(snapshot().policy, caching=(Caching("all", (), 3600),))), NOW)
 THROTTLED = Outcome(Ended.THROTTLED, Fault.UPSTREAM, Scope.DEPLOYMENT, 429, "rate_limited", retry_after_s=7.0)
 FAILED = Outcome(Ended.FAILED, Fault.UPSTREAM, Scope.DEPLOYMENT, 500, "server_error")
 BROKEN_ENDPOINT = Outcome(Ended.FAILED, Fault.OURS, Scope.ENDPOINT, 401, "key_refused", permanent=True)
@@ -242,6 +275,41 @@ class TappedClient:
 OVER_QUOTA = Outcome(Ended.EXHAUSTED, Fault.OURS, Scope.DEPLOYMENT, code="over_quota", retry_after_s=60.0, sent=False)
 BETA = (("one/beta", OVER_QUOTA),)
 ALL = tuple((name, OVER_QUOTA) for name in ("one/alpha", "one/beta", "two/alpha", "two/beta", "three/alpha"))
+@dataclass
+class TappedPlace:
+    place: FakePlace
+    tap: Tap
+
+    async def find(self, patience_s: float | None) -> Recalled | None:
+        self.tap("find")
+        return await self.place.find(patience_s)
+
+    def collecting(self, client: Client) -> Client:
+        self.tap("collecting")
+        return self.place.collecting(client)
+
+    def keep(self, attempt: Attempt, outcome: Outcome, body: bytes | None) -> None:
+        self.place.keep(attempt, outcome, body)
+        self.tap("keep")
+
+    def leave(self) -> None:
+        self.place.leave()
+        self.tap("leave")
+
+
+@dataclass
+class TappedCache:
+    cache: FakeCache
+    tap: Tap
+
+    def place(self, request: Request, keeping: Keeping) -> TappedPlace:
+        self.tap("place")
+        return TappedPlace(self.cache.place(request, keeping), self.tap)
+
+
+CACHE_CALLS = frozenset({"place", "find", "collecting", "keep", "leave"})
+KEPT_HERE = Kept("one/alpha", "rg-0", NOW - 5, USAGE, b"what was kept")
+KEPT_ELSEWHERE = Kept("far/alpha", "rg-0", NOW - 5, USAGE, b"what was kept")
 
 
 @dataclass(frozen=True)
@@ -257,6 +325,10 @@ class Course:
     over: tuple[tuple[str, Outcome], ...] = ()  # deployments that a limit of ours lets nobody begin at, and what is said
     asks: bool = False  # the limiter has to ask somebody first
     failovers: int = 1_000  # how many may be made
+    holds: Kept | None = None  # what the cache has
+    waits: int = 0  # how often it has a stream wait
+    wish: Wish = ANY
+    cached: bool = False  # whether policy lets answers be kept
 
 
 def _courses() -> Iterator[Course]:
@@ -278,6 +350,17 @@ def _courses() -> Iterator[Course]:
             f"{kind}, the second over its quota as the store says", stream, (Script(refuses=FAILED),), over=BETA, asks=True
         )
         yield Course(f"{kind}, all over their quotas", stream, over=ALL)
+        cached = partial(Course, stream=stream, cached=True)
+        yield cached(f"{kind}, nothing kept")
+        yield cached(f"{kind}, kept", holds=KEPT_HERE)
+        yield cached(f"{kind}, kept where it may not go", holds=KEPT_ELSEWHERE)
+        yield cached(f"{kind}, nothing kept, all fail", scripts=(Script(refuses=FAILED),) * 9)
+        yield cached(f"{kind}, no look", holds=KEPT_HERE, wish=Wish(look=False))
+        yield cached(f"{kind}, no trace", holds=KEPT_HERE, wish=Wish(look=False, keep=False))
+        yield cached(f"{kind}, nothing kept and nothing else will do", wish=Wish(only=True))
+    yield Course("stream, an equal one under way", True, cached=True, waits=2, holds=KEPT_HERE)
+    yield Course("stream, an equal one under way that comes to nothing", True, cached=True, waits=1)
+    yield Course("stream, kept in part", True, (Script(outcome=CUT_SHORT),), cached=True)
     yield Course("stream, slow, then elsewhere", True, (Script(silent=None), Script(silent=2)))
     yield Course("stream, slow, then rejected", True, (Script(silent=2, refuses=FAILED), Script(refuses=REJECTED)))
     yield Course("stream, slow everywhere", True, (Script(silent=None),) * 9)
@@ -299,6 +382,7 @@ class Trip:
     meter: FakeMeter
     client: FakeClient
     limiter: FakeLimiter
+    cache: FakeCache
     answer: Answer | None = None
     raised: BaseException | None = None
     defects: list[BaseException] = field(default_factory=list)
@@ -317,7 +401,9 @@ class Trip:
 def travel(exchange: Exchange, course: Course, tap: Tap, *, leave_at: int | None = None, stop_at: int | None = None) -> Trip:
     """Run an exchange to its end. At the await of that number the client hangs up (`leave_at`) or the worker stops (`stop_at`)."""
     limiter = FakeLimiter(OVER_ITS_RATE if course.over_its_rate else None, dict(course.over), course.asks)
-    trip = Trip(course, tap, FakeUpstream(list(course.scripts)), FakeLedger(), FakeLive(), FakeMeter(), FakeClient(), limiter)
+    cache = FakeCache(course.holds, waits=course.waits)
+    upstream = FakeUpstream(list(course.scripts))
+    trip = Trip(course, tap, upstream, FakeLedger(), FakeLive(), FakeMeter(), FakeClient(), limiter, cache)
     trip.live.failovers = course.failovers
     counter = itertools.count()
     world = World(
@@ -330,8 +416,9 @@ def travel(exchange: Exchange, course: Course, tap: Tap, *, leave_at: int | None
         lambda: next(counter),
         trip.defects.append,
         TappedLimiter(trip.limiter, tap),
+        TappedCache(cache, tap),
     )
-    running = exchange(world, VIEW, request_of(course), TappedClient(trip.client, tap))
+    running = exchange(world, CACHED if course.cached else VIEW, request_of(course), TappedClient(trip.client, tap))
     try:
         while True:
             cancel = trip.awaits == stop_at
@@ -386,6 +473,7 @@ def request_of(course: Course) -> Request:
         wants_usage=False,
         disclose=key.disclose,
         began=NOW,
+        wish=course.wish,
     )
 
 
@@ -429,12 +517,48 @@ def complaints(trip: Trip) -> Iterable[str]:
         yield "what our own limits stopped counts against a place"
     if trip.course.over_its_rate and opened:
         yield f"{len(opened)} calls were made for a caller over its rate"
+    yield from _complaints_of_the_cache(trip, settlement)
     usage = settlement.usage
     used = 0 if usage is None else usage.input + usage.output
     let_in = settlement.decision.routes and not trip.course.over_its_rate
     if let_in and not trip.tap.failed and trip.limiter.settled != [(settlement.request.id, used)]:
         yield f"{trip.limiter.settled} was settled, and {used} tokens were used"
     yield from _complaints_of_the_answer(trip, settlement)
+
+
+def _complaints_of_the_cache(trip: Trip, settlement: Settlement) -> Iterable[str]:
+    course, calls, failed = trip.course, trip.upstream.calls, trip.tap.failed
+    yield from ("a place that was not left once" for place in trip.cache.places if place.left != 1)
+    if trip.cache.places and not course.cached:
+        yield "the cache was asked although no policy lets it"
+    if trip.cache.places and not (course.wish.look or course.wish.keep):
+        yield "a request that wanted to leave no trace left one"
+    served = [call for call in calls if call.over and call.script.outcome.ended is Ended.SERVED]
+    for place in trip.cache.places:
+        if place.kept and course.stream and not served:
+            yield "half an answer was kept"
+        whole = b"".join(event for call in served for event in call.script.events) if course.stream else BODY
+        yield from (f"{body!r} was kept, and {whole!r} served" for _, body in place.kept if body != whole)
+        yield from (f"kept as made at {name}" for name, _ in place.kept if [name] != [call.name for call in calls[-1:]])
+        if not failed and not trip.cancelled and course.stream and served and not place.kept and not trip.client.gone:
+            yield "what was served was not kept"
+    given = settlement.recalled is not None and settlement.recalled.kept is not None
+    if given and (calls or trip.begun):
+        yield "something was sent although an answer was there"
+    if given and settlement.cost.usd:
+        yield "an answer that was there cost something"
+    if failed and set(failed) <= CACHE_CALLS and settlement.code == "internal_error":
+        yield "a broken cache was in the way"
+    if calls and course.wish.only:
+        yield "something was sent although nothing but a kept answer would do"
+    if trip.answer is not None and trip.answer.status == 200:
+        got = b"".join(trip.client.written) if trip.answer.streamed else trip.answer.body
+        if b"what was kept" in got and (course.holds is not KEPT_HERE or not course.wish.look):
+            yield "an answer was given that may not be given"
+        if course.holds is KEPT_HERE and course.cached and course.wish.look and not failed and b"what was kept" not in got:
+            yield "what was kept was not given"
+    if given and settlement.recalled is not None and settlement.recalled.how is Recall.HIT and settlement.avoided.usd <= 0:
+        yield "what was avoided is not known"
 
 
 def _complaints_of_the_answer(trip: Trip, settlement: Settlement) -> Iterable[str]:

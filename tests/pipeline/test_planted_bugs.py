@@ -43,8 +43,8 @@ BUGS = {
     "what was held stays on hold": ("        course.hold.settle(settlement, now)\n", "        pass\n"),
     "what was used is given back": ("        course.hold.settle(settlement, now)\n", "        course.hold.settle(None, now)\n"),
     "whoever is over a limit is let in": (
-        "return await _serve(course) if said is None else _said(course, said)",
-        "return await _serve(course)",
+        "return await _remembered(course) if said is None else _said(course, said)",
+        "return await _remembered(course)",
     ),
     "the hold is noted when it is granted": (
         "    course.hold = course.world.limiter.hold(course.request, course.decision)\n    said = course.hold.admit(",
@@ -60,6 +60,22 @@ BUGS = {
         "            course.tried.append(Tried(attempt, BROKEN, now, now)) if not course.tried else None\n",
     ),
     "a place is held to the end": ("        course.hold.attempted(outcome, ended)\n", ""),
+    "what was kept is not authorised again": (
+        "    deployment = authorised(course.decision, found.kept.deployment)\n",
+        "    deployment = course.decision.routes[0].deployment\n",
+    ),
+    "a place is never left": ("        _safely(course, place.leave)\n", "        pass\n"),
+    "half an answer is kept": ("place is not None and outcome.ended is Ended.SERVED", "place is not None"),
+    "a cache that is broken is in the way": (
+        "            found = await place.find(patience_s)\n        except Exception as error:",
+        "            found = await place.find(patience_s)\n        except ZeroDivisionError as error:",
+    ),
+    "who wants no look is given it": ("    if not wish.look:\n", "    if False:\n"),
+    "who wants no trace leaves one": ("if wish.look or wish.keep else None", ""),
+    "only-if-cached is sent all the same": (
+        "        return _said(course, UNKEPT) if only else await _serve(course)\n    finally",
+        "        return await _serve(course)\n    finally",
+    ),
     "settled twice": (
         "        finally:\n            world.meter.settled(settlement)",
         "        finally:\n            world.meter.settled(settlement)\n            world.meter.settled(settlement)",
@@ -90,8 +106,8 @@ BUGS = {
     "what was used before a stop is forgotten": ("    return replace(how, usage=opening.used())", "    return how"),
     "a stop is taken for a client that left": ("gone() if course.client.gone else Answer", "gone() if True else Answer"),
     "the record does not hold the error": (
-        "answer.status, answer.code, now, books)",
-        'answer.status, "", now, books)',
+        "answer.status, answer.code, now,",
+        'answer.status, "", now,',
     ),
     "a failover of its own mind": (
         "from gateway.core.failover import failover",

@@ -1,0 +1,69 @@
+"""Whether answers to a request may be kept, and be given to it: what policy says, before any store is asked.
+
+Promises: only what surely meets an entry of `cache:` is kept, and where several apply, the shortest time and the narrowest sharing
+hold, so that their order means nothing. What the policy made of a request is part of the name under which its answer is kept. A
+store whose labels do not meet the request's rules is not used. What was kept is authorised again: it is given to nobody whose own
+request could not have been sent where it was made.
+"""
+
+from typing import Final
+
+from gateway.core.decide import Decision
+from gateway.core.exchange import Recall
+from gateway.core.fleeting import fleeting
+from gateway.core.masks import bits
+from gateway.core.policy import Deployment, Policy
+
+STORES: Final = ("cache", "state")  # the cache is in the first of these that the catalogue has; else beside the gateway
+
+
+@fleeting(frozen=True, slots=True)
+class Keeping:
+    """How an answer may be kept. `scope` says who shares it: `tenant/lab`, `scope/faq`. `allowed` is what the policy made of it."""
+
+    scope: str
+    ttl_s: int
+    allowed: str
+
+
+def keeping(decision: Decision, api: str) -> Keeping | Recall | None:
+    """How answers to the request of `decision` may be kept; BARRED: the store's labels forbid it; None: no policy asks for it."""
+    view, facts = decision.view, decision.facts
+    policy = view.snapshot.policy
+    if not policy.caching:
+        return None
+    entries = [entry for line in bits(view.caching(facts)) if api in (entry := policy.caching[line]).apis]
+    if not entries or len(facts.tenant) != 1:
+        return None
+    store = store_of(policy)
+    if store is not None and store not in decision.eligibility.keepers:
+        return Recall.BARRED
+    shares = {entry.share for entry in entries}
+    share = shares.pop() if len(shares) == 1 else None
+    scope = tenant_scope(*facts.tenant) if share is None else shared_scope(share)
+    # bit i of a mask is deployment or preference i of the policy with this hash
+    preferred = view.preferences(view.applying(facts))
+    return Keeping(scope, min(entry.ttl_s for entry in entries), f"{policy.hash}/{decision.eligibility.mask:x}/{preferred:x}")
+
+
+def authorised(decision: Decision, made_at: str) -> Deployment | None:
+    """The deployment of that id, if the request of `decision` could be sent there as far as rules, needs and limits go."""
+    view = decision.view
+    index = view.indices.get(made_at)
+    return view.deployments[index] if index is not None and decision.fitting >> index & 1 else None
+
+
+def store_of(policy: Policy) -> str | None:
+    """The name of the store that the cache is in; None: it is beside the gateway, and has the gateway's own labels."""
+    names = {store.name for store in policy.stores}
+    return next((name for name in STORES if name in names), None)
+
+
+def tenant_scope(tenant: str) -> str:
+    """The scope that a tenant has to itself."""
+    return f"tenant/{tenant}"
+
+
+def shared_scope(share: str) -> str:
+    """The scope of all whom an entry with this `share` applies to."""
+    return f"scope/{share}"

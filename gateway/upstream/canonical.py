@@ -330,6 +330,9 @@ def as_events(answer: Mapping[str, Any]) -> list[bytes]:
         if calls := delta.get("tool_calls"):
             delta["tool_calls"] = [{"index": at, **call} for at, call in enumerate(calls)]
         index = choice["index"]
-        events.append(event({**head, "choices": [{"index": index, "delta": delta, "finish_reason": None}]}))
+        content: dict[str, Any] = {"index": index, "delta": delta, "finish_reason": None}
+        if choice.get("logprobs") is not None:
+            content["logprobs"] = choice["logprobs"]
+        events.append(event({**head, "choices": [content]}))
         events.append(event({**head, "choices": [{"index": index, "delta": {}, "finish_reason": choice["finish_reason"]}]}))
     return events

@@ -1,0 +1,245 @@
+"""The port Cache on the shared store: what is asked of it, and what is done there while nobody waits.
+
+Promises: nobody waits for the store longer than its `WAIT_S`, and not at all while it is down; then every look-up is a miss. What
+goes wrong with keeping is counted, and told to nobody else. A look-up goes by the salt that the store has at that moment: once a
+scope is purged, no worker finds or keeps anything under the old one. Whatever is held in the store for others ends by itself.
+"""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Mapping
+from hashlib import sha256
+from os import urandom
+from typing import Any, Final
+
+import orjson
+
+from gateway.core.bounds import Bounds
+from gateway.core.caching import Keeping
+from gateway.core.exchange import Request
+from gateway.core.memo import Memo
+from gateway.ports import Clock
+from gateway.state.cache import scripts
+from gateway.state.cache.flights import Flights
+from gateway.state.cache.form import Form
+from gateway.state.cache.looked import Found, Looked
+from gateway.state.cache.place import SharedPlace
+from gateway.state.cache.sealing import SALT_BYTES, Entry, Sealer, Spoilt
+from gateway.state.store.port import WAIT_S, Asked, Script, Store, StoreLost
+
+ASIDE: Final = frozenset({"stream", "stream_options"})
+"""What is no part of the name: an answer is given in either form. All else is, `user` and `metadata` too: who names end users keeps
+them apart, and nobody can find out what another asked."""
+
+CHANNEL: Final = "rg:cache:landed"  # scope, a zero byte, name: for whoever waits for it in another worker
+LEASE_S: Final = 5.0  # a worker that dies keeps others waiting for no longer
+RENEW_S: Final = 2.0  # so that one renewal may be lost
+SALT_S: Final = 3_600.0  # of a salt under which nothing is kept yet
+TRIMS_MAX: Final = 3  # scopes trimmed for one entry: what is still too much, the next one finds
+
+COUNTED: Final = ("kept", "unfit", "large", "full", "lost", "purged")
+"""How keeping an answer can end."""
+
+
+class SharedCache:
+    """The cache as one worker sees it. `secret` is the gateway's, `forms` are by API, `count` is told how keeping ends (COUNTED).
+
+    Use inside a running loop.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        secret: bytes,
+        forms: Mapping[str, Form],
+        bounds: Bounds,
+        clock: Clock,
+        loop: asyncio.AbstractEventLoop,
+        count: Callable[[str], None],
+        defect: Callable[[BaseException], None],
+    ) -> None:
+        self.bounds = bounds
+        self.clock = clock
+        self.loop = loop
+        self.flights = Flights(loop)
+        self.count = count
+        self.bytes = 0  # of all scopes, as of the last entry that was kept
+        self._store = store
+        self._secret = secret
+        self._forms = forms
+        self._defect = defect
+        self._sealers: Memo[str, Sealer] = Memo()
+        self._leases: dict[tuple[str, bytes], str] = {}
+        self._awaited: dict[tuple[str, bytes], asyncio.Event] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._renewing: asyncio.Task[None] | None = None
+        store.listen(CHANNEL, self._heard)
+
+    def place(self, request: Request, keeping: Keeping) -> SharedPlace | None:
+        """The place of `request`. None: its API has no form here, or its body none that could be written again."""
+        form = self._forms.get(request.api)
+        if form is None:
+            return None
+        sent = {name: value for name, value in request.body.items() if value is not None and name not in ASIDE}
+        try:
+            digest = sha256(orjson.dumps(sent, option=orjson.OPT_SORT_KEYS)).digest()
+        except TypeError:  # a number beyond 64 bits, or nested hundreds deep
+            return None
+        return SharedPlace(self, form, request, keeping, digest)
+
+    async def close(self) -> None:
+        """End what is done in the background. Leases end by themselves."""
+        tasks = [*self._tasks, *((self._renewing,) if self._renewing is not None else ())]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
+    async def idle(self) -> None:
+        """Wait until nothing is left to do in the background but renewing leases."""
+        while self._tasks:
+            await asyncio.wait(set(self._tasks))
+
+    # --- for places ---------------------------------------------------------------------------------------------------
+
+    async def look(self, keeping: Keeping, api: str, digest: bytes, token: str) -> Looked:
+        """Look up an entry; with a `token`, and where there is nothing and nobody gets it, hold a lease on getting it.
+
+        Raises StoreLost.
+        """
+        scope, deadline = keeping.scope, self.loop.time() + WAIT_S
+        for _ in range(2):
+            sealer = await self.sealer(scope, deadline)
+            name = sealer.name(keeping.allowed, api, digest)
+            args = (sealer.salt, name, token, int(LEASE_S * 1_000))
+            said, *more = await self._run(scripts.LOOK, scope, args, deadline)
+            match said:
+                case b"found":
+                    try:
+                        return Looked(Found.ENTRY, sealer, name, sealer.open(name, more[0]))
+                    except Spoilt:
+                        return Looked(Found.SPOILT, sealer, name)
+                case b"none":
+                    return Looked(Found.NOTHING, sealer, name)
+                case b"held":
+                    return Looked(Found.HELD, sealer, name)
+            self._sealers.pop(scope, None)  # the salt is another one: the scope was purged, or the store has forgotten it
+        raise StoreLost("purged")
+
+    async def sealer(self, scope: str, deadline: float | None = None) -> Sealer:
+        """The sealer of a scope, as far as is known here; `deadline` in loop time. Raises StoreLost."""
+        found = self._sealers.get(scope)
+        if found is not None:
+            return found
+        until = self.loop.time() + WAIT_S if deadline is None else deadline
+        salt = await self._run(scripts.SALT, scope, (urandom(SALT_BYTES), int(SALT_S * 1_000)), until)
+        return self._sealers.keep(scope, Sealer(self._secret, scope, salt, self.bounds.cache_entry_bytes_max))
+
+    async def put(self, scope: str, sealer: Sealer, name: bytes, entry: Entry, about: str, token: str) -> None:
+        """Keep an entry, and give back the lease on it. What goes wrong is counted."""
+        self.forget_lease(scope, name)
+        value = sealer.seal(name, entry)
+        left_ms = int((entry.ends - self.clock.now()) * 1_000)
+        if left_ms <= 0:
+            return
+        args = (sealer.salt, name, value, left_ms, about, self.bounds.cache_tenant_bytes_max, token)
+        try:
+            said, *more = await self._run(scripts.KEEP, scope, args)
+        except StoreLost as lost:
+            self.count("full" if str(lost) == "full" else "lost")
+            return
+        if said != b"kept":
+            self.count("purged" if said == b"salt" else "large")
+            return
+        self.count("kept")
+        bytes_there, waited = more
+        if waited:
+            await self._tell(scope, name)
+        await self._balance(scope, bytes_there)
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Have `work` done while nobody waits."""
+        task = self.loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def awaited(self, scope: str, name: bytes) -> asyncio.Event:
+        """Set when another worker is done with getting that entry, as far as is heard."""
+        return self._awaited.setdefault((scope, name), asyncio.Event())
+
+    def await_no_more(self, scope: str, name: bytes) -> None:
+        """Nobody here waits for it any more."""
+        self._awaited.pop((scope, name), None)
+
+    # --- leases -------------------------------------------------------------------------------------------------------
+
+    def hold_lease(self, scope: str, name: bytes, token: str) -> None:
+        """Keep a lease from ending, until it is released or its entry is put."""
+        self._leases[scope, name] = token
+        if self._renewing is None or self._renewing.done():
+            self._renewing = self.loop.create_task(self._renew())
+
+    def forget_lease(self, scope: str, name: bytes) -> None:
+        """It is no longer held."""
+        self._leases.pop((scope, name), None)
+
+    async def release(self, scope: str, name: bytes, token: str) -> None:
+        """Give a lease back, so that another worker may get what this one could not."""
+        self.forget_lease(scope, name)
+        try:
+            if await self._run(scripts.RELEASE, scope, (name, token)):
+                await self._tell(scope, name)
+        except StoreLost:
+            return  # it ends by itself
+
+    async def _renew(self) -> None:
+        while self._leases:
+            await asyncio.sleep(RENEW_S)
+            held = list(self._leases.items())
+            args = [(scripts.keys_of(scope), (name, token, int(LEASE_S * 1_000))) for (scope, name), token in held]
+            if held and self._store.up:
+                try:
+                    await self._store.run_all([Asked(scripts.RENEW, *one) for one in args])
+                except StoreLost:
+                    continue  # then others may get it as well
+
+    # --- the store ----------------------------------------------------------------------------------------------------
+
+    async def _run(self, script: Script, scope: str, args: tuple[str | bytes | int, ...], deadline: float | None = None) -> Any:
+        if not self._store.up:
+            raise StoreLost("down")
+        wait_s = WAIT_S if deadline is None else deadline - self.loop.time()
+        if wait_s <= 0:
+            raise StoreLost("slow")
+        return await self._store.run(Asked(script, scripts.keys_of(scope), args), wait_s)
+
+    async def _tell(self, scope: str, name: bytes) -> None:
+        try:
+            await self._store.publish(CHANNEL, scope.encode() + b"\0" + name)
+        except StoreLost:
+            return  # whoever waits looks again by itself
+
+    def _heard(self, message: bytes) -> None:
+        scope, _, name = message.partition(b"\0")
+        event = self._awaited.get((scope.decode(errors="replace"), name))
+        if event is not None:
+            event.set()
+
+    async def _balance(self, scope: str, bytes_there: int) -> None:
+        """Note what a scope has; where all have too much together, take it from the largest."""
+        bytes_max = self.bounds.cache_bytes_max
+        try:
+            for _ in range(TRIMS_MAX):
+                tally = Asked(scripts.TALLY, (scripts.TALLY_KEY,), (scope, bytes_there))
+                self.bytes, largest, most = await self._store.run(tally)
+                if self.bytes <= bytes_max:
+                    return
+                scope = largest.decode()
+                may_stay = max(0, most - (self.bytes - bytes_max))
+                bytes_there = await self._run(scripts.TRIM, scope, (may_stay,))
+        except StoreLost:
+            return  # the next entry finds it so
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._defect(error)

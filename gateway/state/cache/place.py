@@ -1,0 +1,233 @@
+"""The place of one request in the cache: from looking for an answer to filling it, and letting go.
+
+Equal requests of a worker stand in line behind one (flights.py), and that one waits for another worker's, if that holds a lease on
+getting the answer. Waiting is bounded; whoever has waited too long goes by itself. Whoever leads and leaves without an answer, for
+whatever reason, hands on.
+"""
+
+import asyncio
+import contextlib
+from os import urandom
+from typing import TYPE_CHECKING, Final
+
+from gateway.core.caching import Keeping
+from gateway.core.exchange import Attempt, Kept, Outcome, Recall, Recalled, Request
+from gateway.core.terms import OTHER
+from gateway.ports import Client
+from gateway.state.cache.collecting import Collecting
+from gateway.state.cache.flights import Flight, Landed, Told, Turn
+from gateway.state.cache.form import Form
+from gateway.state.cache.looked import Found
+from gateway.state.cache.sealing import Entry, Sealer
+from gateway.state.store.port import StoreLost
+
+if TYPE_CHECKING:
+    from gateway.state.cache.cache import SharedCache
+
+RELOOK_S: Final = 2.5  # while another worker gets it: for when it died, or what it said was not heard
+FOREVER: Final = float("inf")
+TOKEN_BYTES: Final = 8
+
+
+class SharedPlace:
+    """One request's."""
+
+    def __init__(self, cache: "SharedCache", form: Form, request: Request, keeping: Keeping, digest: bytes) -> None:
+        self._cache = cache
+        self._form = form
+        self._request = request
+        self._keeping = keeping
+        self._digest = digest
+        self._key = keeping.scope, keeping.allowed, request.api, digest
+        self._give_up = FOREVER  # loop time
+        self._flight: Flight | None = None  # that it leads, or stands in line of
+        self._waiting: asyncio.Future[Told] | None = None
+        self._sealer: Sealer | None = None  # of the last look-up
+        self._name = b""
+        self._token = ""  # of the last look-up: a lease may be held under it
+        self._collecting: Collecting | None = None
+        self._filling = False
+        self._left = False
+
+    @property
+    def _leads(self) -> bool:
+        return self._flight is not None and self._waiting is None
+
+    # --- looking ------------------------------------------------------------------------------------------------------
+
+    async def find(self, patience_s: float | None) -> Recalled | None:
+        """What was kept, or why there is nothing; None when `patience_s` passed first."""
+        now = self._cache.loop.time()
+        until = FOREVER if patience_s is None else now + patience_s
+        if self._request.wish.only:
+            return await self._look()
+        if self._flight is None:
+            self._give_up = now + self._cache.bounds.cache_wait_s_max
+            self._flight, self._waiting = self._cache.flights.board(self._key)
+        while True:
+            found = await (self._lead(until) if self._waiting is None else self._wait_in_line(self._waiting, until))
+            if found is not None or self._cache.loop.time() >= until:
+                return found
+
+    async def _wait_in_line(self, waiting: asyncio.Future[Told], until: float) -> Recalled | None:
+        assert self._flight is not None
+        await asyncio.wait((waiting,), timeout=min(until, self._give_up) - self._cache.loop.time())
+        if not waiting.done():
+            if self._cache.loop.time() < self._give_up:
+                return None
+            self._cache.flights.leave(self._flight, waiting)
+            self._flight = self._waiting = None
+            return Recalled(Recall.MISS)
+        self._waiting = None
+        told = waiting.result()
+        if told is Turn.LEAD:
+            return None
+        self._flight = None
+        return self._given(told) if isinstance(told, Landed) else Recalled(Recall.MISS)
+
+    async def _lead(self, until: float) -> Recalled | None:
+        flight = self._flight
+        assert flight is not None
+        if flight.looked is not None:  # by whoever led before, and whose lease it is now ours to give back
+            self._sealer, self._name, self._token = flight.looked.sealer, flight.looked.name, flight.lease
+            return Recalled(Recall.MISS)
+        self._token = urandom(TOKEN_BYTES).hex()
+        found = await self._look()
+        if found is not None:
+            return found
+        if self._cache.loop.time() >= self._give_up:
+            return Recalled(Recall.MISS)
+        event = self._cache.awaited(self._keeping.scope, self._name)
+        wait_s = min(RELOOK_S, until - self._cache.loop.time(), self._give_up - self._cache.loop.time())
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(wait_s):
+                await event.wait()
+            event.clear()
+        return None
+
+    async def _look(self) -> Recalled | None:
+        """What the store has; None: another worker is getting it."""
+        keeping, cache = self._keeping, self._cache
+        try:
+            looked = await cache.look(keeping, self._request.api, self._digest, self._token)
+        except StoreLost:
+            return Recalled(Recall.LOST)
+        self._sealer, self._name = looked.sealer, looked.name
+        match looked.found:
+            case Found.HELD:
+                return None
+            case Found.SPOILT:
+                return Recalled(Recall.SPOILT)
+            case Found.NOTHING:
+                if self._flight is not None and self._token:
+                    self._flight.lease, self._flight.looked = self._token, looked
+                    cache.hold_lease(keeping.scope, looked.name, self._token)
+                return Recalled(Recall.MISS)
+            case Found.ENTRY:
+                assert looked.entry is not None
+                landed = Landed(looked.entry, Recall.HIT)
+                given = self._given(landed)
+                if given.kept is not None and self._flight is not None:
+                    cache.flights.end(self._key, landed)
+                    self._flight = None
+                return given
+
+    def _given(self, landed: Landed) -> Recalled:
+        """An entry as this request is given it, if it is as fresh as it wishes."""
+        entry, request, now = landed.entry, self._request, self._cache.clock.now()
+        wished = request.wish.age_s_max
+        if entry.ends <= now or (wished is not None and now - entry.made > wished):
+            return Recalled(Recall.MISS)
+        body = entry.body
+        if request.stream:
+            try:
+                body = self._form.events(body, entry.usage if request.wants_usage else None)
+            except (ValueError, KeyError, TypeError):
+                return Recalled(Recall.SPOILT)
+        return Recalled(landed.how, Kept(entry.deployment, entry.made_by, entry.made, entry.usage, body))
+
+    # --- filling ------------------------------------------------------------------------------------------------------
+
+    def collecting(self, client: Client) -> Client:
+        """A client that passes everything on, and has it remembered here."""
+        self._collecting = Collecting(client, self._cache.bounds.cache_entry_bytes_max)
+        return self._collecting
+
+    def keep(self, attempt: Attempt, outcome: Outcome, body: bytes | None) -> None:
+        """Keep an answer, or what was collected. What that takes is done while nobody waits."""
+        self._filling = True
+        deployment = attempt.deployment
+        self._cache.spawn(self._fill(deployment.id, deployment.model.id, outcome, body))
+
+    async def _fill(self, deployment: str, model: str, outcome: Outcome, body: bytes | None) -> None:
+        told: Told = Turn.ALONE
+        kept = False
+        try:
+            entry = self._entry(deployment, outcome, body)
+            if entry is None:
+                self._cache.count("unfit")
+                return
+            told = Landed(entry, Recall.JOINED)
+            self._end(told)  # whoever waits here does not wait for the store
+            sealer, name = await self._named()
+            kept = True
+            await self._cache.put(self._keeping.scope, sealer, name, entry, self._about(model), self._token)
+        except StoreLost:
+            self._cache.count("lost")
+        finally:
+            self._end(told)
+            if not kept and self._token:
+                await self._release()
+
+    def _entry(self, deployment: str, outcome: Outcome, body: bytes | None) -> Entry | None:
+        form, request, collected = self._form, self._request, self._collecting
+        if body is not None:
+            answer = form.answer(request, outcome, body)
+        else:
+            events = None if collected is None else collected.whole()
+            answer = None if events is None else form.answer_of(request, outcome, events)
+        if answer is None or len(answer) > self._cache.bounds.cache_entry_bytes_max:
+            return None
+        now = self._cache.clock.now()
+        return Entry(deployment, request.id, now, now + self._keeping.ttl_s, outcome.usage, answer)
+
+    def _about(self, model: str) -> str:
+        """What the store may know of an entry: configured words, for purging."""
+        tag = self._request.facts.tag
+        return f"{model} {next(iter(tag)) if len(tag) == 1 and OTHER not in tag else ''}"
+
+    # --- letting go ---------------------------------------------------------------------------------------------------
+
+    def leave(self) -> None:
+        """The exchange is over: whoever waits for it goes on. Another time does nothing."""
+        if self._left:
+            return
+        self._left = True
+        self._cache.await_no_more(self._keeping.scope, self._name)
+        if self._flight is None:
+            return
+        waiting = self._waiting
+        if waiting is not None and not (waiting.done() and not waiting.cancelled() and waiting.result() is Turn.LEAD):
+            self._cache.flights.leave(self._flight, waiting)
+        elif not self._filling:
+            over = self._cache.flights.hand_on(self._key)
+            if self._token and (over or self._flight.looked is None):  # a look-up that was cut off may have got a lease
+                self._cache.spawn(self._release())
+
+    def _end(self, told: Landed | Turn) -> None:
+        """Tell all in line, if it is ours to tell."""
+        if self._leads:
+            self._flight = None
+            self._cache.flights.end(self._key, told)
+
+    async def _release(self) -> None:
+        """Give back what may be held in the store."""
+        with contextlib.suppress(StoreLost):  # then it ends by itself
+            await self._cache.release(self._keeping.scope, (await self._named())[1], self._token)
+
+    async def _named(self) -> tuple[Sealer, bytes]:
+        """Under which name the answer is kept. Raises StoreLost."""
+        if self._sealer is None:
+            self._sealer = await self._cache.sealer(self._keeping.scope)
+            self._name = self._sealer.name(self._keeping.allowed, self._request.api, self._digest)
+        return self._sealer, self._name

@@ -1,0 +1,219 @@
+"""What the cache has the store do, each as one step. All that belongs to one scope shares a hash tag, so that it lies in one slot.
+
+    salt     what the scope's keys are made with; whoever deletes it has deleted all that was sealed under it
+    entries  name -> sealed answer                     ends   name by when it ends
+    about    name -> its bytes, model and tags;        used   name by when it was last used
+             under "" the bytes of all                 leases name -> who fills it, until when, and whether somebody waits
+
+Times are the store's own, in milliseconds, so that workers need not agree on them. A scope that nobody uses is forgotten whole
+when its last entry has ended. Everything is written so that doing it twice does no harm.
+"""
+
+from typing import Final
+
+from gateway.state.store.port import Script
+
+OVERHEAD_BYTES: Final = 400  # what the store needs for an entry besides its value: four places for a name of 32 bytes
+SWEPT_MAX: Final = 100  # entries that one script removes at most: 0.3 ms of everybody's time
+
+_COMMON: Final = """
+local salt, entries, ends, used, about, leases = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
+local clock = redis.call('TIME')
+local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+
+local function drop(name)
+  local bytes = tonumber(string.match(redis.call('HGET', about, name) or '0', '^%d+'))
+  redis.call('HDEL', entries, name)
+  redis.call('ZREM', ends, name)
+  redis.call('ZREM', used, name)
+  redis.call('HDEL', about, name)
+  if bytes > 0 then redis.call('HINCRBY', about, '', -bytes) end
+  return bytes
+end
+
+local function total()
+  return tonumber(redis.call('HGET', about, '') or '0')
+end
+
+local function free(bytes_max, swept_max)
+  local swept = 0
+  for _, name in ipairs(redis.call('ZRANGEBYSCORE', ends, '-inf', now, 'LIMIT', 0, swept_max)) do
+    drop(name)
+    swept = swept + 1
+  end
+  while total() > bytes_max and swept < swept_max do
+    local oldest = redis.call('ZRANGE', used, 0, 0)[1]
+    if not oldest then break end
+    drop(oldest)
+    swept = swept + 1
+  end
+end
+
+local function lease_of(name)
+  local till, token, waits = string.match(redis.call('HGET', leases, name) or '', '^(%d+) (%x+) (%d)$')
+  if till and tonumber(till) > now then return token, waits == '1', till end
+  return nil, false, nil
+end
+"""
+
+SALT: Final = Script(
+    "cache-salt",
+    _COMMON
+    + """
+-- ARGV: a new salt, ms to keep it. Returns the salt that holds.
+local held = redis.call('GET', salt)
+if held then return held end
+redis.call('UNLINK', entries, ends, used, about, leases)
+redis.call('SET', salt, ARGV[1], 'PX', ARGV[2])
+return ARGV[1]
+""",
+)
+
+LOOK: Final = Script(
+    "cache-look",
+    _COMMON
+    + """
+-- ARGV: the salt that the name was made with, name, token (or '' to ask for no lease), ms of a lease.
+-- Returns {'salt'}, {'found', value}, {'none'} (with a token: the lease is yours) or {'held'}.
+if redis.call('GET', salt) ~= ARGV[1] then return {'salt'} end
+local name, token = ARGV[2], ARGV[3]
+local till = redis.call('ZSCORE', ends, name)
+if till and tonumber(till) > now then
+  local value = redis.call('HGET', entries, name)
+  if value then
+    redis.pcall('ZADD', used, 'XX', now, name)  -- a store that is full can still be read
+    return {'found', value}
+  end
+end
+if token == '' then return {'none'} end
+local holder, waited, held_till = lease_of(name)
+if holder and holder ~= token then
+  if not waited then redis.pcall('HSET', leases, name, held_till .. ' ' .. holder .. ' 1') end
+  return {'held'}
+end
+redis.pcall('HSET', leases, name, string.format('%d %s 0', now + ARGV[4], token))
+redis.pcall('PEXPIRE', leases, 3600000)
+return {'none'}
+""",
+)
+
+KEEP: Final = Script(
+    "cache-keep",
+    _COMMON
+    + """
+-- ARGV: salt, name, value, ms to keep it, what it is about, bytes that the scope may have, token (or '').
+-- Returns {'salt'}, {'large'} or {'kept', bytes of the scope, 1 if somebody waits for it}.
+if redis.call('GET', salt) ~= ARGV[1] then return {'salt'} end
+local name, value, ttl, bytes_max = ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[6])
+local bytes = #value + """
+    + str(OVERHEAD_BYTES)
+    + """
+if bytes > bytes_max then return {'large'} end
+drop(name)
+free(bytes_max - bytes, """
+    + str(SWEPT_MAX)
+    + """)
+if total() + bytes > bytes_max then return {'large'} end
+redis.call('HSET', entries, name, value)
+redis.call('ZADD', ends, now + ttl, name)
+redis.call('ZADD', used, now, name)
+redis.call('HSET', about, name, bytes .. ' ' .. ARGV[5])
+redis.call('HINCRBY', about, '', bytes)
+for _, key in ipairs({salt, entries, ends, used, about}) do
+  if redis.call('PTTL', key) < ttl then redis.call('PEXPIRE', key, ttl) end
+end
+local holder, waited = lease_of(name)
+if holder == ARGV[7] then redis.call('HDEL', leases, name) end
+return {'kept', total(), (holder and waited) and 1 or 0}
+""",
+)
+
+RELEASE: Final = Script(
+    "cache-release",
+    _COMMON
+    + """
+-- ARGV: name, token. Gives a lease back; returns 1 if somebody waits for it.
+local holder, waited = lease_of(ARGV[1])
+if holder ~= ARGV[2] then return 0 end
+redis.call('HDEL', leases, ARGV[1])
+return waited and 1 or 0
+""",
+)
+
+RENEW: Final = Script(
+    "cache-renew",
+    _COMMON
+    + """
+-- ARGV: name, token, ms. Keeps a lease from ending; returns 0 if it has ended.
+local holder, waited = lease_of(ARGV[1])
+if holder ~= ARGV[2] then return 0 end
+redis.call('HSET', leases, ARGV[1], string.format('%d %s %d', now + ARGV[3], holder, waited and 1 or 0))
+return 1
+""",
+)
+
+TRIM: Final = Script(
+    "cache-trim",
+    _COMMON
+    + """
+-- ARGV: bytes that may stay. Removes what has ended and what was used longest ago; returns the bytes that are left.
+free(tonumber(ARGV[1]), """
+    + str(SWEPT_MAX)
+    + """)
+return total()
+""",
+)
+
+FORGET: Final = Script(
+    "cache-forget",
+    _COMMON
+    + """
+-- Deletes all of the scope, its salt first: what somebody has copied can't be opened any more. Returns how many entries went.
+local count = redis.call('HLEN', entries)
+redis.call('UNLINK', salt, entries, ends, used, about, leases)
+return count
+""",
+)
+
+FORGET_SOME: Final = Script(
+    "cache-forget-some",
+    _COMMON
+    + """
+-- ARGV: cursor, model (or ''), tag (or ''). Looks at some entries and deletes those; returns {the next cursor, how many went}.
+local found = redis.call('HSCAN', about, ARGV[1], 'COUNT', """
+    + str(SWEPT_MAX)
+    + """)
+local gone = 0
+for i = 1, #found[2], 2 do
+  local name = found[2][i]
+  local model, tags = string.match(found[2][i + 1], '^%d+ (%S+) (%S*)$')
+  if name ~= '' and model and (ARGV[2] == '' or model == ARGV[2])
+      and (ARGV[3] == '' or string.find(',' .. tags .. ',', ',' .. ARGV[3] .. ',', 1, true)) then
+    drop(name)
+    gone = gone + 1
+  end
+end
+return {found[1], gone}
+""",
+)
+
+TALLY: Final = Script(
+    "cache-tally",
+    """
+-- KEYS: scope by its bytes. ARGV: scope, its bytes, bytes that all may have. Returns {bytes of all, the largest scope, its bytes}.
+local bytes = tonumber(ARGV[2])
+if bytes > 0 then redis.call('ZADD', KEYS[1], bytes, ARGV[1]) else redis.call('ZREM', KEYS[1], ARGV[1]) end
+local all = 0
+local found = redis.call('ZRANGE', KEYS[1], 0, -1, 'WITHSCORES')
+for i = 2, #found, 2 do all = all + tonumber(found[i]) end
+return {all, found[#found - 1] or '', tonumber(found[#found] or '0')}
+""",
+)
+
+TALLY_KEY: Final = "rg:{cache}:tally"
+SCOPES: Final = Script("cache-scopes", "return redis.call('ZRANGE', KEYS[1], 0, -1)")
+
+
+def keys_of(scope: str) -> tuple[str, ...]:
+    """The keys of a scope, in the order of the scripts."""
+    return tuple(f"rg:{{cache/{scope}}}:{part}" for part in ("salt", "entries", "ends", "used", "about", "leases"))

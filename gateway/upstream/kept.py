@@ -1,0 +1,124 @@
+"""Chat completions as the cache keeps them: one shape, of a stream or of a whole answer, and back into either.
+
+Promises: only what ended of itself is kept: every choice said `stop` or `tool_calls`, or `length` where the request set that length
+(else it was the window of the machine that happened to serve it). What holds anything that can't be given again in either form
+(sound, a kind of delta that is not known here) is not kept.
+"""
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+import orjson
+
+from gateway.core.exchange import Ended, Outcome, Request, Usage
+from gateway.upstream.canonical import ANSWER, DONE_EVENT, Identity, as_events, usage_event
+from gateway.upstream.sse import DONE, fields
+from gateway.upstream.usage import as_openai
+
+ENDS: Final = frozenset({"stop", "tool_calls", "function_call"})
+LENGTH: Final = "length"
+TEXTS: Final = ("content", "reasoning_content", "refusal")  # of a delta: what follows is appended
+SPOKEN: Final = frozenset({"role", "tool_calls", *TEXTS})
+
+
+class ChatForm:
+    """`POST /v1/chat/completions`."""
+
+    def answer(self, request: Request, outcome: Outcome, body: bytes) -> bytes | None:
+        """The answer to keep of one that came whole; None: it is none that another request may be given."""
+        if outcome.ended is not Ended.SERVED:
+            return None
+        found = orjson.loads(body)
+        choices = found.get("choices")
+        if found.get("object") != ANSWER or not choices or any("audio" in choice["message"] for choice in choices):
+            return None
+        return body if _ended(request, (choice.get("finish_reason") for choice in choices)) else None
+
+    def answer_of(self, request: Request, outcome: Outcome, events: bytes) -> bytes | None:
+        """The same of one that was streamed, as the client was written it."""
+        if outcome.ended is not Ended.SERVED:
+            return None
+        first: dict[str, Any] = {}
+        choices: dict[int, _Choice] = {}
+        for event in events.split(b"\n\n"):
+            _, data = fields(event)
+            if data is None or data == DONE:
+                continue
+            chunk = orjson.loads(data)
+            first = first or chunk
+            for part in chunk["choices"]:
+                choice = choices.setdefault(part["index"], _Choice())
+                if not choice.add(part):
+                    return None
+        if not choices or not _ended(request, (choice.finish for choice in choices.values())):
+            return None
+        usage = outcome.usage
+        found = {
+            "id": first["id"],
+            "object": ANSWER,
+            "created": first["created"],
+            "model": first["model"],
+            "choices": [choices[index].whole(index) for index in sorted(choices)],
+            "usage": as_openai(usage) if usage is not None and usage.reported else None,
+        }
+        if found["usage"] is None:
+            del found["usage"]
+        return orjson.dumps(found)
+
+    def events(self, answer: bytes, usage: Usage | None) -> bytes:
+        """An answer as a stream brings it, up to its end; with `usage`, if that is wanted."""
+        found = orjson.loads(answer)
+        tail = DONE_EVENT
+        if usage is not None and usage.reported:
+            tail = usage_event(Identity(found["id"], found["created"], found["model"]), usage) + tail
+        return b"".join(as_events(found)) + tail
+
+
+def _ended(request: Request, finishes: Iterable[object]) -> bool:
+    """Whether every choice ended of itself, or where the request wanted it to."""
+    limited = bool(request.body.get("max_completion_tokens") or request.body.get("max_tokens"))
+    return all(finish in ENDS or (finish == LENGTH and limited) for finish in finishes)
+
+
+class _Choice:
+    """One choice of a stream, put together."""
+
+    __slots__ = ("calls", "finish", "logprobs", "texts")
+
+    def __init__(self) -> None:
+        self.texts: dict[str, list[str]] = {}
+        self.calls: dict[int, dict[str, Any]] = {}
+        self.logprobs: dict[str, list[Any]] = {}
+        self.finish: object = None
+
+    def add(self, part: dict[str, Any]) -> bool:
+        """Take one chunk's part of this choice. False: it says something that is not known here."""
+        self.finish = part.get("finish_reason") or self.finish
+        for name, values in (part.get("logprobs") or {}).items():
+            if values:
+                self.logprobs.setdefault(name, []).extend(values)
+        delta = part.get("delta") or {}
+        for name in TEXTS:
+            if (text := delta.get(name)) is not None:
+                self.texts.setdefault(name, []).append(text)
+        for call in delta.get("tool_calls") or ():
+            self._add_call(call)
+        return all(name in SPOKEN or not value for name, value in delta.items())
+
+    def _add_call(self, call: dict[str, Any]) -> None:
+        whole = self.calls.setdefault(call["index"], {"id": "", "type": "function", "function": {"name": "", "arguments": ""}})
+        whole["id"] = call.get("id") or whole["id"]
+        whole["type"] = call.get("type") or whole["type"]
+        said = call.get("function") or {}
+        for name in ("name", "arguments"):
+            whole["function"][name] += said.get(name) or ""
+
+    def whole(self, index: int) -> dict[str, Any]:
+        """The choice as a whole answer has it."""
+        message: dict[str, Any] = {"role": "assistant", "content": None}
+        message.update((name, "".join(pieces)) for name, pieces in self.texts.items())
+        if self.calls:
+            message["content"] = message["content"] or None
+            message["tool_calls"] = [self.calls[at] for at in sorted(self.calls)]
+        choice = {"index": index, "message": message, "finish_reason": self.finish}
+        return {**choice, "logprobs": self.logprobs} if self.logprobs else choice

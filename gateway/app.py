@@ -34,6 +34,7 @@ from gateway.proof.gate import Judged, judge
 from gateway.recovery import Recovery
 from gateway.reload.history import History
 from gateway.reload.reloader import Reloader
+from gateway.state.cache.secret import BadSecret, given, own
 from gateway.state.store.embedded import Embedded, server_binary
 from gateway.state.store.remote import RemoteStore
 from gateway.state.store.url import bad_urls, parse
@@ -61,6 +62,7 @@ class ServeSettings:
     workers: int = 1
     demo: bool = False
     decide: Decide | None = None  # what `/admin/v1/decide` answers with
+    cache_key: str | None = field(default=None, repr=False)  # what the catalogue names to seal the cache; None: the machine's own
     stores: Mapping[str, str] = field(default_factory=dict, repr=False)  # URLs by name; no `state`: an embedded one is started
     folder: Path | None = None  # where `snapshot` comes from, and what is loaded again when it changes; None: nothing is
 
@@ -113,6 +115,7 @@ class Supervisor:
         self._listener = bind(settings.host, settings.port)
         make_ledger(settings.state)
         self.embedded = embedded_for(settings, log)
+        self._stores = settings.stores if self.embedded is None else {**settings.stores, "state": self.embedded.url}
         in_force = InForce(0, settings.snapshot, settings.secrets)
         self.fleet = Fleet(
             self._listener,
@@ -122,7 +125,8 @@ class Supervisor:
             workers=settings.workers,
             demo=settings.demo,
             cordoned=cordoned_in(settings.state),
-            stores=settings.stores if self.embedded is None else {**settings.stores, "state": self.embedded.url},
+            stores=self._stores,
+            cache_secret=cache_secret(settings),
         )
         self._changes = ChangeLog(settings.state / "ledger", SystemClock())
         self.reloader = None if settings.folder is None else self._reloader(settings.folder)
@@ -314,6 +318,14 @@ def resolve_again(started: Policy, policy: Policy) -> Secrets:
 def stores_of(policy: Policy) -> Mapping[str, str | None]:
     """Where the URL of each store is kept, by its name."""
     return {store.name: store.url for store in policy.stores}
+
+
+def cache_secret(settings: ServeSettings) -> bytes:
+    """What seals the cache. Raises CannotStart."""
+    try:
+        return own(settings.state) if settings.cache_key is None else given(settings.cache_key)
+    except BadSecret as error:
+        raise CannotStart(str(error)) from error
 
 
 def cordoned_in(state: Path) -> frozenset[str]:

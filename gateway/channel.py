@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import orjson
 
+from gateway.core.caching import Spot
 from gateway.core.policy import Snapshot
 
 _LENGTH: Final = struct.Struct("!I")
@@ -31,6 +32,8 @@ class Start:
     cordoned: frozenset[str] = frozenset()  # endpoints
     epoch: int = 0  # of the snapshot: counts the switches from one to another
     stores: dict[str, str] = field(default_factory=dict, repr=False)  # URLs of shared stores by name; they may hold passwords
+    cache_spot: Spot | None = None  # which of them the cache is in
+    cache_secret: bytes = field(default=b"", repr=False)  # what seals it
 
 
 @dataclass(frozen=True, slots=True)

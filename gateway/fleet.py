@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from gateway.channel import Abandon, Commit, Cordon, Drain, Prepare, Start, pack, read_report
+from gateway.core.caching import spot_of
 from gateway.core.policy import Snapshot
 from gateway.ledger.metrics import added
 
@@ -84,6 +85,7 @@ class Fleet:
         demo: bool,
         cordoned: frozenset[str] = frozenset(),
         stores: Mapping[str, str] | None = None,
+        cache_secret: bytes = b"",
         answer_s_max: float = ANSWER_S_MAX,
     ) -> None:
         self.processes: dict[int, Process] = {}
@@ -98,6 +100,7 @@ class Fleet:
         self._state = state
         self._demo = demo
         self.stores = dict(stores or {})  # URLs by name
+        self._cache = spot_of(in_force.snapshot.policy), cache_secret  # the store that workers keep answers in is that of the start
         self._log = log
         self._workers = workers
         self._answer_s_max = answer_s_max
@@ -180,6 +183,7 @@ class Fleet:
             self.cordoned,
             now.epoch,
             self.stores,
+            *self._cache,
         )
         writer.write(pack(start))
         process = self.processes[number] = Process(popen, writer, now.epoch)

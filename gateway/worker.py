@@ -30,6 +30,7 @@ from gateway.machine import incarnation, machine_of
 from gateway.pipeline import World
 from gateway.state.accounts.keeping import LeasedAccounts
 from gateway.state.accounts.local import LocalAccounts
+from gateway.state.cache.opening import Opener
 from gateway.state.hints import Hints
 from gateway.state.limits import AccountLimiter
 from gateway.state.live import LocalLive
@@ -39,6 +40,7 @@ from gateway.state.store.url import parse
 from gateway.state.watching import Watched
 from gateway.upstream.address import Address
 from gateway.upstream.http import Transport, address_of
+from gateway.upstream.kept import ChatForm
 from gateway.upstream.upstreams import Upstreams
 from gateway.wire.plane import Plane, Prepared
 from gateway.wire.server import Server
@@ -67,12 +69,21 @@ class Worker:
         self.meter = WorkerMeter(snapshot)
         self._stores = {name: self._store(name, url) for name, url in start.stores.items()}
         self.store: Store | None = self._stores.get("state")  # limits and what else is no content
-        self.cache_store: Store | None = self._stores.get("cache", self.store)
         self._accounts = accounts_of(self.store, start, self.ledger.chain, self.clock, loop)
         self.limiter = AccountLimiter(self._accounts, snapshot, self.clock.now())
         self._hints: Hints | None = None
         if self.store is not None:
             self._hints = Hints(self.store, self.live, self.clock, os.urandom(8).hex(), defects.report)
+        self.opener = Opener(
+            self._stores.get("cache", self.store),
+            start.cache_spot,
+            start.cache_secret,
+            {"chat": ChatForm()},
+            self.clock,
+            loop,
+            self.meter.kept,
+            defects.report,
+        )
         upstreams = Upstreams(self.transport, self._addresses, start.secrets, bounds, self.clock, loop)
         world = World(
             clock=self.clock,
@@ -84,6 +95,7 @@ class Worker:
             draw=partial(random.Random(os.urandom(16)).getrandbits, 30),
             defect=defects.report,
             limiter=self.limiter,
+            cache=self.opener.cache_for(snapshot.policy),
         )
         self.plane = Plane(world, snapshot, demo=start.demo)
         self.server = Server(self.plane, listener)
@@ -102,7 +114,7 @@ class Worker:
             addresses = addresses_of(snapshot, command.secrets)
             upstreams = Upstreams(self.transport, addresses, command.secrets, bounds, self.clock, self._loop)
             watched = Watched(upstreams, self.live, self.clock)
-            world = replace(self.plane.world, upstream=watched, bounds=bounds)
+            world = replace(self.plane.world, upstream=watched, bounds=bounds, cache=self.opener.cache_for(snapshot.policy))
             self._waiting = Switch(command.epoch, world, self.plane.prepare(snapshot), addresses)
         except Exception as error:  # noqa: BLE001 - a worker that serves well must not die of what it does not serve yet
             defects.report(error)
@@ -119,6 +131,7 @@ class Worker:
         self.meter.adopt(switch.prepared.timeline.snapshot)
         self.limiter.adopt(switch.prepared.timeline.snapshot, self.clock.now())
         self.live.adopt(bounds, deployments, renewed)
+        self.opener.adopt(switch.prepared.timeline.snapshot.policy)
         self.transport.bounds = bounds
         self.transport.retire(switch.addresses.values())
         self._addresses = switch.addresses
@@ -136,6 +149,7 @@ class Worker:
         self.ledger.close()
         if self._hints is not None:
             self._hints.close()
+        await self.opener.close()
         for store in self._stores.values():
             await store.close()
 
@@ -156,6 +170,7 @@ class Worker:
             "cordoned": sorted(self.live.cordoned),
             "stores": {name: store.why for name, store in self._stores.items()},
             "live": self.live.rows(self.clock.now()),
+            "cache_bytes": 0 if self.opener.cache is None else self.opener.cache.bytes,
             "metrics": self.meter.totals(),
         })  # fmt: skip
 

@@ -35,7 +35,7 @@ def run(options: argparse.Namespace) -> int:
     from functools import partial
 
     from gateway.app import CannotStart, ServeSettings, serve
-    from gateway.config.secrets import resolve_secrets
+    from gateway.config.secrets import cache_key, resolve_secrets
     from gateway.proof.gate import judge
     from gateway.question import answer
     from gateway.reload.admission import reasons
@@ -58,6 +58,7 @@ def run(options: argparse.Namespace) -> int:
         snapshot=snapshot,
         secrets=secrets.endpoints,
         stores=secrets.stores,
+        cache_key=cache_key(snapshot.policy, secrets),
         state=options.state,
         host=options.host,
         port=options.port,

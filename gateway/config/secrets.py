@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from gateway.core.caching import spot_of
 from gateway.core.policy import Policy
 
 SECRET_BYTES_MAX: Final = 16_384  # a service account's JSON is 2 kB; a whole disk image under the wrong path is more
@@ -16,10 +17,11 @@ PRINTABLE: Final = re.compile(r"[\x21-\x7e]+")
 
 @dataclass(frozen=True, slots=True)
 class Secrets:
-    """Credentials by endpoint, and URLs by store. `missing` has one line for each that is not there."""
+    """Credentials by endpoint, and URLs and keys by store. `missing` has one line for each that is not there."""
 
     endpoints: Mapping[str, str] = field(default_factory=dict, repr=False)
     stores: Mapping[str, str] = field(default_factory=dict, repr=False)
+    keys: Mapping[str, str] = field(default_factory=dict, repr=False)
     missing: tuple[str, ...] = ()
 
 
@@ -29,6 +31,7 @@ def resolve_secrets(policy: Policy, environ: Mapping[str, str] | None = None) ->
     used = {deployment.endpoint.id: deployment.endpoint for deployment in policy.deployments if deployment.enabled}
     wanted = [(f"the endpoint `{name}`", ("endpoint", name), used[name].secret) for name in sorted(used) if used[name].enabled]
     wanted += [(f"the store `{store.name}`", ("store", store.name), store.url) for store in policy.stores]
+    wanted += [(f"the store `{store.name}`", ("key", store.name), store.key) for store in policy.stores]
     found: dict[tuple[str, str], str] = {}
     missing = []
     for what, name, source in wanted:
@@ -42,8 +45,15 @@ def resolve_secrets(policy: Policy, environ: Mapping[str, str] | None = None) ->
     return Secrets(
         endpoints={name: value for (kind, name), value in found.items() if kind == "endpoint"},
         stores={name: value for (kind, name), value in found.items() if kind == "store"},
+        keys={name: value for (kind, name), value in found.items() if kind == "key"},
         missing=tuple(missing),
     )
+
+
+def cache_key(policy: Policy, secrets: Secrets) -> str | None:
+    """What seals the cache, where the catalogue names it."""
+    spot = spot_of(policy)
+    return None if spot is None else secrets.keys.get(spot[0])
 
 
 def _read(source: str, environ: Mapping[str, str]) -> tuple[str, str]:

@@ -14,6 +14,9 @@ from gateway.core.fleeting import fleeting
 from gateway.core.masks import bits
 from gateway.core.policy import Deployment, Policy
 
+Spot = tuple[str, str | None, str | None]
+"""Which store the cache is in: its name, and where its URL and its key are said."""
+
 STORES: Final = ("cache", "state")  # the cache is in the first of these that the catalogue has; else beside the gateway
 
 
@@ -35,8 +38,8 @@ def keeping(decision: Decision, api: str) -> Keeping | Recall | None:
     entries = [entry for line in bits(view.caching(facts)) if api in (entry := policy.caching[line]).apis]
     if not entries or len(facts.tenant) != 1:
         return None
-    store = store_of(policy)
-    if store is not None and store not in decision.eligibility.keepers:
+    spot = spot_of(policy)
+    if spot is not None and spot[0] not in decision.eligibility.keepers:
         return Recall.BARRED
     shares = {entry.share for entry in entries}
     share = shares.pop() if len(shares) == 1 else None
@@ -53,10 +56,11 @@ def authorised(decision: Decision, made_at: str) -> Deployment | None:
     return view.deployments[index] if index is not None and decision.fitting >> index & 1 else None
 
 
-def store_of(policy: Policy) -> str | None:
-    """The name of the store that the cache is in; None: it is beside the gateway, and has the gateway's own labels."""
-    names = {store.name for store in policy.stores}
-    return next((name for name in STORES if name in names), None)
+def spot_of(policy: Policy) -> Spot | None:
+    """The store that the cache is in; None: it is beside the gateway, and has the gateway's own labels."""
+    stores = {store.name: store for store in policy.stores}
+    found = next((stores[name] for name in STORES if name in stores), None)
+    return None if found is None else (found.name, found.url, found.key)
 
 
 def tenant_scope(tenant: str) -> str:

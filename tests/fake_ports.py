@@ -370,12 +370,16 @@ class FakeMeter:
     count: int = 0
     failures: int = 0
     refused_failovers: int = 0
+    keeps: list[str] = field(default_factory=list)
 
     def settled(self, settlement: Settlement) -> None:
         self.count += 1
 
     def ledger_failed(self) -> None:
         self.failures += 1
+
+    def kept(self, how: str) -> None:
+        self.keeps.append(how)
 
     def failover_refused(self) -> None:
         self.refused_failovers += 1

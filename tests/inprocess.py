@@ -23,20 +23,25 @@ from small_world import Place, key_text, snapshot
 
 from gateway.clock import SystemClock
 from gateway.core.bounds import Bounds
+from gateway.core.policy import Caching
 from gateway.core.pricing import Capacity, Tariff
 from gateway.core.rates import Rates
 from gateway.pipeline import World
 from gateway.simulators import Simulator
 from gateway.state.accounts.local import LocalAccounts
+from gateway.state.cache.cache import SharedCache
 from gateway.state.limits import AccountLimiter
 from gateway.state.live import LocalLive
+from gateway.state.store.port import Store
 from gateway.state.watching import Watched
 from gateway.upstream.address import address_of
 from gateway.upstream.http import Transport
+from gateway.upstream.kept import ChatForm
 from gateway.upstream.upstreams import Upstreams
 from gateway.wire.plane import Plane
 from gateway.wire.server import Server
 
+SECRET = b"a secret that all gateways of a test share"
 PATIENCE_S = 30.0  # a test that takes longer hangs
 DIALECTS = {"one": "mistral", "two": "zai", "three": "vllm", "far": "openai"}
 
@@ -53,6 +58,7 @@ class InProcess:
     ledger: FakeLedger
     meter: FakeMeter
     simulators: dict[str, Simulator]
+    cache: SharedCache | None = None
 
     @property
     def base_url(self) -> str:
@@ -84,10 +90,13 @@ async def in_process(
     bounds: Bounds | None = None,
     rates: Mapping[str, Rates] | None = None,
     room: Mapping[str, int | Capacity] | None = None,
+    caching: Sequence[Caching] = (),
+    store: Store | None = None,
 ) -> AsyncIterator[InProcess]:
     """Simulators of these dialects (by endpoint, besides DIALECTS) with these fault scripts, and a gateway before them.
 
-    `rates` are by the id of a key; `room`, by endpoint, is how many requests it works on at once.
+    `rates` are by the id of a key; `room`, by endpoint, is how many requests it works on at once. Answers are kept in `store` as
+    `caching` says.
     """
     bounds = bounds or Bounds()
     loop = asyncio.get_running_loop()
@@ -98,6 +107,7 @@ async def in_process(
             simulators[endpoint] = await stack.enter_async_context(simulator)
             places[endpoint] = Place(simulator.port, dialect, simulator.dialect.prefixes[0])
         policy = snapshot(places, bounds)
+        policy = replace(policy, policy=replace(policy.policy, caching=tuple(caching)))
         keys = {name: replace(key, rates=(rates or {}).get(name)) for name, key in policy.access.keys.items()}
         policy = replace(policy, access=replace(policy.access, keys=keys))
         for endpoint, has in (room or {}).items():
@@ -114,15 +124,18 @@ async def in_process(
         ledger, meter, counter = FakeLedger(), FakeMeter(), itertools.count()
         defects: list[BaseException] = []
         limiter = AccountLimiter(LocalAccounts(clock.now), policy, clock.now())
-        world = World(
-            clock, Watched(upstreams, live, clock), ledger, live, meter, bounds, lambda: next(counter), defects.append, limiter
-        )
+        cache = None
+        if store is not None:
+            cache = SharedCache(store, SECRET, {"chat": ChatForm()}, bounds, clock, loop, meter.kept, defects.append)
+            stack.push_async_callback(cache.close)
+        watched = Watched(upstreams, live, clock)
+        world = World(clock, watched, ledger, live, meter, bounds, lambda: next(counter), defects.append, limiter, cache)
         plane = Plane(world, policy, demo=False)
         listener = socket.create_server(("127.0.0.1", 0))
         server = Server(plane, listener, tick_s=0.01)
         running = loop.create_task(server.run())
         try:
-            yield InProcess(listener.getsockname()[1], plane, server, transport, live, ledger, meter, simulators)
+            yield InProcess(listener.getsockname()[1], plane, server, transport, live, ledger, meter, simulators, cache)
         finally:
             running.cancel()
             await asyncio.wait([running])

@@ -42,7 +42,7 @@ CHINA: Final = frozenset({"CN"})
 COUNTRIES: Final = EEA | CHINA | {"US"}
 PERSONAL: Final = frozenset({"personal", "special"})
 PUBLIC: Final = frozenset({"public"})
-TELL_ALL: Final = frozenset({"endpoint", "model", "policy", "attempts", "dropped", "rules"})
+TELL_ALL: Final = frozenset({"endpoint", "model", "policy", "attempts", "cache", "dropped", "rules"})
 SECRET: Final = "5ec2e7" * 10 + "cafe"  # of every key here: it must never be seen in anything the gateway says
 
 

@@ -275,6 +275,8 @@ class TappedClient:
 OVER_QUOTA = Outcome(Ended.EXHAUSTED, Fault.OURS, Scope.DEPLOYMENT, code="over_quota", retry_after_s=60.0, sent=False)
 BETA = (("one/beta", OVER_QUOTA),)
 ALL = tuple((name, OVER_QUOTA) for name in ("one/alpha", "one/beta", "two/alpha", "two/beta", "three/alpha"))
+
+
 @dataclass
 class TappedPlace:
     place: FakePlace

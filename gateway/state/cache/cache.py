@@ -39,6 +39,9 @@ TRIMS_MAX: Final = 3  # scopes trimmed for one entry: what is still too much, th
 COUNTED: Final = ("kept", "unfit", "large", "full", "lost", "purged")
 """How keeping an answer can end."""
 
+NOT_KEPT: Final = {b"salt": "purged", b"large": "large", b"full": "full"}
+"""What the store says of an entry that it does not keep, in those words."""
+
 
 class SharedCache:
     """The cache as one worker sees it. `secret` is the gateway's, `forms` are by API, `count` is told how keeping ends (COUNTED).
@@ -144,11 +147,11 @@ class SharedCache:
         args = (sealer.salt, name, value, left_ms, about, self.bounds.cache_tenant_bytes_max, token)
         try:
             said, *more = await self._run(scripts.KEEP, scope, args)
-        except StoreLost as lost:
-            self.count("full" if str(lost) == "full" else "lost")
+        except StoreLost:
+            self.count("lost")
             return
         if said != b"kept":
-            self.count("purged" if said == b"salt" else "large")
+            self.count(NOT_KEPT[said])
             return
         self.count("kept")
         bytes_there, waited = more

@@ -102,13 +102,20 @@ KEEP: Final = Script(
     _COMMON
     + """
 -- ARGV: salt, name, value, ms to keep it, what it is about, bytes that the scope may have, token (or '').
--- Returns {'salt'}, {'large'} or {'kept', bytes of the scope, 1 if somebody waits for it}.
+-- Returns {'salt'}, {'large'}, {'full'} or {'kept', bytes of the scope, 1 if somebody waits for it}.
 if redis.call('GET', salt) ~= ARGV[1] then return {'salt'} end
 local name, value, ttl, bytes_max = ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[6])
 local bytes = #value + """
     + str(OVERHEAD_BYTES)
     + """
 if bytes > bytes_max then return {'large'} end
+-- Asked first: a script that has written anything may write on, however full the store is. What it lacks, this scope gives back.
+if type(redis.pcall('HINCRBY', about, '', 0)) == 'table' then
+  free(math.max(0, total() - bytes), """
+    + str(SWEPT_MAX)
+    + """)
+  return {'full'}
+end
 drop(name)
 free(bytes_max - bytes, """
     + str(SWEPT_MAX)

@@ -115,7 +115,6 @@ class Supervisor:
         self._listener = bind(settings.host, settings.port)
         make_ledger(settings.state)
         self.embedded = embedded_for(settings, log)
-        self._stores = settings.stores if self.embedded is None else {**settings.stores, "state": self.embedded.url}
         in_force = InForce(0, settings.snapshot, settings.secrets)
         self.fleet = Fleet(
             self._listener,
@@ -125,7 +124,7 @@ class Supervisor:
             workers=settings.workers,
             demo=settings.demo,
             cordoned=cordoned_in(settings.state),
-            stores=self._stores,
+            stores=settings.stores if self.embedded is None else {**settings.stores, "state": self.embedded.url},
             cache_secret=cache_secret(settings),
         )
         self._changes = ChangeLog(settings.state / "ledger", SystemClock())

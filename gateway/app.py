@@ -31,6 +31,7 @@ from gateway.ledger.changes import ChangeLog
 from gateway.ledger.decisions import IDENTIFIER
 from gateway.machine import machine_of
 from gateway.proof.gate import Judged, judge
+from gateway.purges import Purges
 from gateway.recovery import Recovery
 from gateway.reload.history import History
 from gateway.reload.reloader import Reloader
@@ -246,11 +247,18 @@ class Supervisor:
         if settings.admin_tokens.all:
             policies = None if self.reloader is None else Asking(self.reloader)
             cordons = Cordons(self.fleet, settings.state, self._changes)
-            app = admin_app(self.fleet, settings.admin_tokens, settings.decide, policies, partial(explained, settings), cordons)
+            past = partial(explained, settings)
+            app = admin_app(self.fleet, settings.admin_tokens, settings.decide, policies, past, cordons, self._purges())
             servers.append((serving(app), bind("127.0.0.1", settings.admin_port)))
         for server, listener in servers:
             self._start(server.serve(sockets=[listener]))
         return [server for server, _ in servers], [int(listener.getsockname()[1]) for _, listener in servers]
+
+
+    def _purges(self) -> Purges | None:
+        """Of the store that workers keep answers in; None: there is none."""
+        url = self.fleet.stores.get("cache", self.fleet.stores.get("state"))
+        return None if url is None else Purges(self.fleet, url, self._changes)
 
 
 EXPLAIN_S_MAX: Final = 30.0  # a look through a large ledger takes a second

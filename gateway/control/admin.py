@@ -16,6 +16,7 @@ from fastapi.responses import JSONResponse
 
 from gateway import defects
 from gateway.control.answers import error
+from gateway.control.cache_routes import Purges, add_cache_routes
 from gateway.control.cordon_routes import Cordons, add_cordon_routes
 from gateway.control.policy_routes import Policies, add_policy_routes
 from gateway.control.tokens import POLICY, Tokens
@@ -53,6 +54,7 @@ def admin_app(
     policies: Policies | None = None,
     past: Past | None = None,
     cordons: Cordons | None = None,
+    purges: Purges | None = None,
 ) -> FastAPI:
     """`decide` explains a request given as facts or whole; it raises Problem for one that can't be. `past` explains a decision of
     the ledger by its id: an HTTP status, and the explanation or why there is none. None: that is not offered."""
@@ -114,6 +116,8 @@ def admin_app(
         add_policy_routes(app, policies)
     if cordons is not None:
         add_cordon_routes(app, fleet, cordons)
+    if purges is not None:
+        add_cache_routes(app, fleet, purges)
     return app
 
 

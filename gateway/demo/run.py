@@ -30,6 +30,7 @@ from gateway.simulators.engine import EngineError
 SHOWN: Final = "letters"  # the key of the lines to try: it may use most models, and declare something
 POLL_S: Final = 0.1  # how often the ledger is looked at for new lines
 STEP_S_MAX: Final = 60.0  # a small model on a busy machine takes a few seconds
+GIVEN_AGAIN: Final = frozenset({"hit", "joined"})  # what an answer says of the cache that came out of it
 
 
 def run(folder: Path, port: int, ops_port: int, admin_port: int, *, once: bool, as_json: bool) -> int:
@@ -143,6 +144,7 @@ class Seen:
     streamed: int = 0  # pieces of content
     ms: float = 0.0
     decision: str = ""
+    cache: str = ""  # what the answer says of it
 
 
 async def _tour(places: Places, supervisor: Supervisor, folder: Path, *, as_json: bool) -> int:
@@ -185,11 +187,13 @@ async def _send(step: Step, port: int) -> Seen:
     async with client:
         try:
             answered = await client.chat.completions.with_raw_response.create(stream=step.stream, **arguments)
-            decision, parsed = answered.headers.get("x-gateway-decision", ""), answered.parse()
+            decision, cache = (answered.headers.get(f"x-gateway-{name}", "") for name in ("decision", "cache"))
+            parsed = answered.parse()
             if isinstance(parsed, ChatCompletion):
-                return Seen(200, "", bool(parsed.choices[0].message.tool_calls), ms=_since(began), decision=decision)
+                calls_tool = bool(parsed.choices[0].message.tool_calls)
+                return Seen(200, "", calls_tool, ms=_since(began), decision=decision, cache=cache)
             pieces = [chunk async for chunk in parsed if chunk.choices and chunk.choices[0].delta.content]
-            return Seen(200, "", streamed=len(pieces), ms=_since(began), decision=decision)
+            return Seen(200, "", streamed=len(pieces), ms=_since(began), decision=decision, cache=cache)
         except APIStatusError as error:
             decision = error.response.headers.get("x-gateway-decision", "")
             return Seen(error.status_code, error.code or "", ms=_since(began), decision=decision)
@@ -206,8 +210,10 @@ def _compare(step: Step, seen: Seen, arrived: list[tuple[str, str]]) -> list[str
         found.append(f"must arrive at {list(step.arrives)}, arrived at {arrived}")
     if (seen.status, seen.code) != (step.status, step.code):
         found.append(f"the client must see {step.status} {step.code}, saw {seen.status} {seen.code}")
-    if step.stream and seen.streamed < 2:
+    if step.stream and seen.streamed < (1 if step.cache else 2):  # what was kept is there at once
         found.append(f"a stream must come in pieces, came in {seen.streamed}")
+    if seen.cache != step.cache and (step.cache or seen.cache in GIVEN_AGAIN):
+        found.append(f"the cache must say {step.cache or 'that nothing was kept'}, said {seen.cache or 'nothing'}")
     if step.calls_tool != seen.calls_tool:
         found.append("a tool call must come back" if step.calls_tool else "a tool call came back")
     return found

@@ -27,7 +27,8 @@ WEATHER: Final = {
 class Step:
     """One request. `arrives` is (endpoint, the model's name there) in the order in which they must receive it; empty: nowhere.
 
-    `faults` are simulator scripts, by endpoint, that hold for this step. `status` and `code` are what the client must see.
+    `faults` are simulator scripts, by endpoint, that hold for this step. `status` and `code` are what the client must see, and
+    `cache` what the answer must say of the cache; "": it may say anything but that it was kept.
     """
 
     note: str
@@ -42,6 +43,7 @@ class Step:
     more: Mapping[str, Any] = field(default_factory=dict)
     faults: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
     calls_tool: bool = False
+    cache: str = ""
 
 
 TOUR: Final[tuple[Step, ...]] = (
@@ -89,7 +91,17 @@ TOUR: Final[tuple[Step, ...]] = (
         arrives=[("mistral-global", "mistral-medium-2604")],
     ),
     Step(
-        note="the same while that endpoint throttles: the next one",
+        note="the same question again: the cache has the answer, and it costs nothing",
+        key="notebook", asked="mistral-medium-3.5", prompt="Name three rivers of Europe.",
+        arrives=[], cache="hit",
+    ),
+    Step(
+        note="and as a stream",
+        key="notebook", asked="mistral-medium-3.5", prompt="Name three rivers of Europe.", stream=True,
+        arrives=[], cache="hit",
+    ),
+    Step(
+        note="another question while that endpoint throttles: the next one",
         key="notebook", asked="mistral-medium-3.5", prompt="Name three mountains of Europe.",
         faults={"mistral-global": [{"fault": "throttle"}]},
         arrives=[("mistral-global", "mistral-medium-2604"), ("mistral-eu", "mistral-medium-2604")],

@@ -114,12 +114,13 @@ class Upstream:
         self._server.server_close()
 
 
-def write_policies(folder: Path, upstream_port: int, limits: str = "{attempts_max: 4}") -> None:
+def write_policies(folder: Path, upstream_port: int, limits: str = "{attempts_max: 4}", caching: str = "[]") -> None:
     """One endpoint of our own at `upstream_port`, one tenant, one key."""
     folder.mkdir()
     (folder / "catalogue.yaml").write_text(f"""\
 gateway: {{processed_in: [DE], operated_under: [DE]}}
 limits: {limits}
+cache: {caching}
 endpoints:
   here:
     provider: ours
@@ -137,7 +138,7 @@ models: {{m: {{origin: [FR], context: 32000, abilities: [tools], languages: [en]
 tenants:
   office:
     facts: {{region: {{within: [DE], default: DE}}, data_class: {{within: [internal], default: internal}}}}
-    keys: [{{id: desk, sha256: "{digest}"}}]
+    keys: [{{id: desk, sha256: "{digest}", disclose: [cache]}}]
 """)
 
 
@@ -145,11 +146,12 @@ class Gateway:
     """`gateway serve` as a process of its own."""
 
     def __init__(
-        self, folder: Path, upstream_port: int, *more: str, port: int | None = None, limits: str = "{attempts_max: 4}"
+        self, folder: Path, upstream_port: int, *more: str, port: int | None = None, limits: str = "{attempts_max: 4}",
+        caching: str = "[]",
     ) -> None:
         self.policies, self.state = folder / "policies", folder / "state"
         if not self.policies.exists():
-            write_policies(self.policies, upstream_port, limits)
+            write_policies(self.policies, upstream_port, limits, caching)
         self.port, self.ops_port, self.admin_port = port or free_port(), free_port(), free_port()
         self._log_path = folder / "log"
         command = [sys.executable, "-m", "gateway", "serve", "--policies", str(self.policies), "--state", str(self.state)]
@@ -241,10 +243,10 @@ def alive(process: int) -> bool:
 
 
 @contextlib.contextmanager
-def running(folder: Path, *more: str, limits: str = "{attempts_max: 4}") -> Iterator[tuple[Gateway, Upstream]]:
+def running(folder: Path, *more: str, limits: str = "{attempts_max: 4}", caching: str = "[]") -> Iterator[tuple[Gateway, Upstream]]:
     """A gateway that is ready, and its upstream."""
     upstream = Upstream()
-    gateway = Gateway(folder, upstream.port, *more, limits=limits)
+    gateway = Gateway(folder, upstream.port, *more, limits=limits, caching=caching)
     try:
         yield gateway.ready(), upstream
     finally:

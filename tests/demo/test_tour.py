@@ -35,6 +35,9 @@ def test_the_comparison_can_fail() -> None:
     assert _compare(step, Seen(403, "no_route_allowed"), list(step.arrives))
     assert _compare(replace(step, stream=True), good, list(step.arrives))
     assert _compare(replace(step, calls_tool=True), good, list(step.arrives))
+    assert _compare(step, replace(good, cache="hit"), list(step.arrives))
+    assert _compare(replace(step, cache="hit"), replace(good, cache="miss"), list(step.arrives))
+    assert _compare(replace(step, cache="hit"), replace(good, cache="hit"), list(step.arrives)) == []
 
 
 def test_the_tour_has_a_refusal_a_failover_a_stream_and_each_tenant() -> None:
@@ -44,4 +47,5 @@ def test_the_tour_has_a_refusal_a_failover_a_stream_and_each_tenant() -> None:
     assert any(step.code == "no_route_allowed" for step in TOUR)
     assert any(step.code == "rate_limit_exceeded" for step in TOUR)
     assert any(step.code == "insufficient_quota" for step in TOUR)
+    assert {step.stream for step in TOUR if step.cache == "hit" and not step.arrives} == {True, False}
     assert any(step.arrives == [("small-own", "smollm2-135m")] for step in TOUR)

@@ -21,6 +21,7 @@ from gateway.config.addresses import (
     warn_of_plan,
 )
 from gateway.config.documents import Node
+from gateway.config.health import HEALTH, compile_health
 from gateway.config.known import Known
 from gateway.config.presets import DIALECTS, PRESETS, Preset
 from gateway.config.problems import Mark, Problems, show
@@ -98,6 +99,7 @@ ENDPOINT: Final = Record(
         Key("plan", PLAN, "a subscription, for every model here", {"name": "pro", "usd_per_month": 18}),
         Key("capacity", CAPACITY, "machines by the hour, for every model here", {"usd_per_hour": 12.8, "concurrency": 48}),
         Key("rates", RATES, "how much may be sent here, by everybody together", {"requests": "1200/min"}),
+        Key("health", HEALTH, "ask it whether it is well, and send nothing there while it is not", {"load": "/metrics"}),
         Key(
             "models",
             MapOf(Word("a model", pattern=MODEL), DEPLOYMENT, least=1),
@@ -172,6 +174,7 @@ class Endpoints:
             enabled=flag(field(node, "enabled"), otherwise=True),
             line=str(mark),
             rates=compile_rates(field(node, "rates"), self._problems),
+            health=compile_health(field(node, "health")),
         )
         label = field(node, "processed_in")
         check_promise(label.mark if label else mark, address, endpoint.processed_in, self._problems, self._warnings)

@@ -59,6 +59,16 @@ class Tls:
 
 
 @dataclass(frozen=True, slots=True)
+class HealthCheck:
+    """How an endpoint of ours is asked whether it is well. Paths are from the root of its host: engines have them beside `/v1`."""
+
+    path: str = "/health"
+    every_s: int = 5
+    failures: int = 3  # in a row, until nothing more is sent there
+    load: str | None = None  # path of its own metrics; None: not read
+
+
+@dataclass(frozen=True, slots=True)
 class Endpoint:
     """One place that serves models. `secret` is `env:NAME` or `file:PATH`, or None where no credential is sent."""
 
@@ -81,6 +91,7 @@ class Endpoint:
     enabled: bool = True
     line: str = ""  # file:line
     rates: Rates | None = None  # of all that is sent there
+    health: HealthCheck | None = None  # None: it is not asked
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,11 @@ def plan_with(more: str) -> tuple[str, str]:
     return CAPACITY, f"    plan: {{name: p, usd_per_month: 18, {more}}}\n"
 
 
+def health_with(more: str) -> tuple[str, str]:
+    """An endpoint of ours that is asked how it is, so."""
+    return CAPACITY, f"{CAPACITY}    health: {more}\n"
+
+
 MISTAKES: list[tuple[str, str, str, str, str]] = [
     # what it is, old text, new text with ¦ where the problem is to stand, part of what is told, nearest word
     ("unknown section", "tasks: [coding]", "¦task: [coding]", "no such key", "tasks"),
@@ -38,6 +43,14 @@ MISTAKES: list[tuple[str, str, str, str, str]] = [
     ),
     ("anywhere among places", "processed_in: [SG, CN]", "processed_in: [¦anywhere, CN]", "stands alone", ""),
     ("anywhere in a rule", "forbid: {operated_under: CN}", "forbid: {operated_under: ¦anywhere}", "stands alone", ""),
+    ("a health check elsewhere", *health_with("{path: ¦'http://10.9.9.9/health'}"), "a path from the root", ""),
+    ("a health check that climbs", *health_with("{path: ¦/v1/../health}"), "a path from the root", ""),
+    ("a health check on another host", *health_with("{path: ¦//10.9.9.9/health}"), "a path from the root", ""),
+    ("a health check with a query", *health_with("{load: ¦'/metrics?key=hunter2'}"), "a path from the root", ""),
+    ("a health check without a pause", *health_with("{every_s: ¦0}"), "seconds: a whole number from 1", ""),
+    ("a health check that never fails", *health_with("{failures: ¦0}"), "checks: a whole number from 1", ""),
+    ("a health check by another name", *health_with("{¦interval: 5}"), "no such key", ""),
+    ("no health check", *health_with("¦true"), "`health`: a map of", ""),
     ("no processed_in", "    processed_in: [SG, CN]\n", "", "without `processed_in`", ""),
     ("no origin", "{origin: [FR], context: 256000,", "¦{context: 256000,", "without `origin`", ""),
     ("no context", "{origin: [FR], context: 256000,", "¦{origin: [FR],", "without `context`", ""),

@@ -161,9 +161,18 @@ class LlamaCpp(Dialect):
         }
 
     def route(self, method: str, path: str) -> Answer | None:
-        """`/health` needs no key and answers with JSON."""
+        """`/health` needs no key and answers with JSON; `/metrics` is there as if the server had been started with it."""
         if method == "GET" and path in ("/health", "/v1/health"):
             return Answer(200, self.headers(stream=False), ({"status": "ok"},))
+        if method == "GET" and path == "/metrics":
+            text = "".join(
+                f"# HELP llamacpp:{name} {about}\n# TYPE llamacpp:{name} gauge\nllamacpp:{name} 0\n"
+                for name, about in (
+                    ("requests_processing", "Number of requests processing."),
+                    ("requests_deferred", "Number of requests deferred."),
+                )
+            )
+            return Answer(200, self._headers("text/plain; version=0.0.4"), raw=text.encode())
         return None
 
 

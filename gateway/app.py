@@ -1,7 +1,8 @@
 """The supervisor: builds everything once, keeps the workers running, and takes all down again.
 
-It binds the data port and hands the socket to each worker; it runs health, metrics and the control plane. It reads no prompt but
-what an admin sends to `decide`. A dead worker is replaced; a dead supervisor takes all down, and the service manager restarts it.
+It binds the data port and hands the socket to each worker; it runs health, metrics and the control plane, and asks endpoints how
+they are. It reads no prompt but what an admin sends to `decide`. A dead worker is replaced; a dead supervisor takes all down, and
+the service manager restarts it.
 """
 
 import asyncio
@@ -11,6 +12,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -21,6 +23,7 @@ from urllib.parse import urlsplit
 import orjson
 
 from gateway import defects
+from gateway.checks import Checks
 from gateway.clock import SystemClock
 from gateway.config.secrets import Secrets, resolve_secrets
 from gateway.control.tokens import NOBODY, Tokens
@@ -39,6 +42,7 @@ from gateway.state.cache.secret import BadSecret, given, own
 from gateway.state.store.embedded import Embedded, server_binary
 from gateway.state.store.remote import RemoteStore
 from gateway.state.store.url import bad_urls, parse
+from gateway.upstream.asking import Asker
 
 if TYPE_CHECKING:
     import uvicorn
@@ -151,8 +155,11 @@ class Supervisor:
         self._recover(loop)
         self.fleet.start()
         await self.until_ready()
+        checks = Checks(self.fleet, Asker(loop, self.fleet.snapshot.policy.bounds), time.time, self.log, defects.report)
+        self.fleet.switched = checks.adopt
+        checks.adopt()
         # from here on clients are served: what follows takes a second to import, and none of theirs
-        control, control_ports = self._control()
+        control, control_ports = self._control(checks)
         settings = self.settings
         self.log(
             "serving",
@@ -167,6 +174,7 @@ class Supervisor:
         if self.reloader is not None:
             self._start(self.reloader.watch())
         await self._stopped.wait()
+        await checks.close()
         await self.fleet.drain()
         for store in self._stores:
             await store.close()
@@ -233,7 +241,7 @@ class Supervisor:
 
     # --- the control plane --------------------------------------------------------------------------------------------
 
-    def _control(self) -> "tuple[list[uvicorn.Server], list[int]]":
+    def _control(self, checks: Checks) -> "tuple[list[uvicorn.Server], list[int]]":
         """Start the ops server, and the admin one if there is a token; returns them and the ports they listen on."""
         from gateway.control.admin import admin_app
         from gateway.control.ops import ops_app
@@ -242,13 +250,14 @@ class Supervisor:
         from gateway.reload.asking import Asking
 
         settings = self.settings
-        registry = Registry(self.fleet, self.reloader)
+        registry = Registry(self.fleet, self.reloader, checks)
         servers = [(serving(ops_app(self.fleet, registry.exposition)), bind(settings.ops_host, settings.ops_port))]
         if settings.admin_tokens.all:
             policies = None if self.reloader is None else Asking(self.reloader)
             cordons = Cordons(self.fleet, settings.state, self._changes)
             past = partial(explained, settings)
-            app = admin_app(self.fleet, settings.admin_tokens, settings.decide, policies, past, cordons, self._purges())
+            purges = self._purges()
+            app = admin_app(self.fleet, settings.admin_tokens, settings.decide, policies, past, cordons, purges, checks)
             servers.append((serving(app), bind("127.0.0.1", settings.admin_port)))
         for server, listener in servers:
             self._start(server.serve(sockets=[listener]))

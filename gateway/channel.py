@@ -13,6 +13,7 @@ from typing import Any, Final
 import orjson
 
 from gateway.core.caching import Spot
+from gateway.core.live import Checked
 from gateway.core.policy import Snapshot
 
 _LENGTH: Final = struct.Struct("!I")
@@ -34,6 +35,7 @@ class Start:
     stores: dict[str, str] = field(default_factory=dict, repr=False)  # URLs of shared stores by name; they may hold passwords
     cache_spot: Spot | None = None  # which of them the cache is in
     cache_secret: bytes = field(default=b"", repr=False)  # what seals it
+    checked: dict[str, Checked] = field(default_factory=dict)  # endpoints, as `Health`
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +69,18 @@ class Cordon:
 
 
 @dataclass(frozen=True, slots=True)
+class Health:
+    """What asking endpoints how they are has brought against them, by id; of all others nothing is known, or nothing bad."""
+
+    endpoints: dict[str, Checked]
+
+
+@dataclass(frozen=True, slots=True)
 class Drain:
     """Stop accepting, finish what is under way, exit."""
 
 
-Command = Start | Prepare | Commit | Abandon | Cordon | Drain
+Command = Start | Prepare | Commit | Abandon | Cordon | Health | Drain
 
 
 def pack(command: Command) -> bytes:

@@ -16,8 +16,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from gateway.channel import Abandon, Commit, Cordon, Drain, Prepare, Start, pack, read_report
+from gateway.channel import Abandon, Commit, Cordon, Drain, Health, Prepare, Start, pack, read_report
 from gateway.core.caching import spot_of
+from gateway.core.live import Checked
 from gateway.core.policy import Snapshot
 from gateway.ledger.metrics import added
 
@@ -96,6 +97,8 @@ class Fleet:
         self.ready_once = asyncio.Event()
         self.in_force = in_force
         self.cordoned = cordoned  # endpoints that get no requests
+        self.checked: Mapping[str, Checked] = {}  # what health checks have against endpoints
+        self.switched: Callable[[], None] = lambda: None  # called when another snapshot has come into force
         self._listener = listener
         self._state = state
         self._demo = demo
@@ -184,6 +187,7 @@ class Fleet:
             now.epoch,
             self.stores,
             *self._cache,
+            dict(self.checked),
         )
         writer.write(pack(start))
         process = self.processes[number] = Process(popen, writer, now.epoch)
@@ -230,6 +234,7 @@ class Fleet:
                 self.in_force = InForce(epoch, self.in_force.snapshot, self.in_force.secrets)
                 raise
             self.in_force = InForce(epoch, snapshot, secrets)
+            self.switched()
             await self._commit(prepare, epoch, asked)
 
     async def _prepare(self, prepare: bytes, epoch: int, asked: Collection[Process]) -> None:
@@ -270,6 +275,12 @@ class Fleet:
                 return [(number, process) for number, process in living if set(process.report.get("cordoned", [None])) != endpoints]
 
             await self._replaced(late, "cordon as it was told")
+
+    def tell_health(self, checked: Mapping[str, Checked]) -> None:
+        """Have all workers go by what health checks have found. Nobody waits for it: it only takes routes away."""
+        self.checked = checked
+        for process in list(self.processes.values()):
+            process.send(pack(Health(dict(checked))))
 
     async def _replaced(self, late: Callable[[], list[tuple[int, Process]]], what: str) -> None:
         """Wait until no worker is late to do `what`; those that are for too long are killed, and others take their place."""

@@ -21,7 +21,7 @@ from typing import Final
 import uvloop
 
 from gateway import defects
-from gateway.channel import Abandon, Commit, Cordon, Drain, Prepare, Start, pack_report, read_command
+from gateway.channel import Abandon, Commit, Cordon, Drain, Health, Prepare, Start, pack_report, read_command
 from gateway.clock import SystemClock
 from gateway.core.policy import Snapshot
 from gateway.ledger.audit import Audit
@@ -66,6 +66,7 @@ class Worker:
         self.ledger = Audit(Path(start.state, "ledger"), f"worker-{start.number}", self.clock)
         self.live = LocalLive(bounds, snapshot.policy.deployments, start.workers)
         self.live.cordon(start.cordoned)
+        self.live.check(start.checked, self.clock.now())
         self.meter = WorkerMeter(snapshot)
         self._stores = {name: self._store(name, url) for name, url in start.stores.items()}
         self.store: Store | None = self._stores.get("state")  # limits and what else is no content
@@ -244,6 +245,8 @@ async def _listen(worker: Worker, reader: asyncio.StreamReader, writer: asyncio.
                 worker.abandon(epoch)
             case Cordon(endpoints):
                 worker.live.cordon(endpoints)
+            case Health(found):
+                worker.live.check(found, worker.clock.now())
             case Start():
                 continue  # it has
         writer.write(worker.report())

@@ -41,6 +41,14 @@ class Fleet(Protocol):
     def reports(self) -> Iterable[Mapping[str, Any]]: ...
 
 
+class Checks(Protocol):
+    """What is asked of health checks."""
+
+    def rows(self) -> Mapping[str, Mapping[str, Any]]:
+        """What there is to say of each endpoint that is asked how it is, by id."""
+        ...
+
+
 Decide = Callable[[Snapshot, Mapping[str, Any]], Mapping[str, Any]]
 
 
@@ -55,6 +63,7 @@ def admin_app(
     past: Past | None = None,
     cordons: Cordons | None = None,
     purges: Purges | None = None,
+    checks: Checks | None = None,
 ) -> FastAPI:
     """`decide` explains a request given as facts or whole; it raises Problem for one that can't be. `past` explains a decision of
     the ledger by its id: an HTTP status, and the explanation or why there is none. None: that is not offered."""
@@ -108,9 +117,13 @@ def admin_app(
 
     @app.get("/admin/v1/endpoints")
     def endpoints() -> dict[str, Any]:
-        """Every deployment with its labels, who vouches for them, and what each worker has against it just now."""
-        reports = list(fleet.reports)
-        return {"endpoints": [_described(deployment, reports, fleet.cordoned) for deployment in fleet.snapshot.policy.deployments]}
+        """Every deployment with its labels, who vouches for them, and what each worker has against it just now.
+
+        `health` is what asking the endpoint itself has found, and how busy it says it is; null where nobody asks.
+        """
+        reports, rows = list(fleet.reports), {} if checks is None else checks.rows()
+        found = [_described(deployment, reports, fleet.cordoned) for deployment in fleet.snapshot.policy.deployments]
+        return {"endpoints": [{**one, "health": rows.get(one["endpoint"])} for one in found]}
 
     if policies is not None:
         add_policy_routes(app, policies)

@@ -14,11 +14,19 @@ BUSY: Final = "busy"  # full, and a request may wait there: a route, after all t
 
 @dataclass(frozen=True, slots=True)
 class Blocked:
-    """Why a deployment can't be used now. `word`: throttled, exhausted, breaker, busy, full, cordoned; or one of LIMITS."""
+    """Why a deployment can't be used now. `word`: throttled, exhausted, breaker, health, busy, full, cordoned; or one of LIMITS."""
 
     word: str
     detail: str
     until: float | None  # UTC seconds; None: until somebody mends it
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What asking an endpoint how it is has brought against it: found once for all workers of a gateway."""
+
+    ill: str = ""  # what was found; "": it is well
+    queues_until: float = 0.0  # requests wait inside it, as far as is known until then (UTC seconds)
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,13 +76,17 @@ UPSTREAM: Final = Family("gateway_upstream_connections", ("endpoint",), "Connect
 AT_ENDPOINT: Final = Family("gateway_upstream_requests_in_flight", ("endpoint",), "Calls under way.")
 QUEUED: Final = Family("gateway_queued_requests", ("endpoint",), "Requests that wait for room at an endpoint of ours.")
 BLOCKED: Final = Family("gateway_blocked_workers", ("deployment", "word"), "Workers that send a deployment nothing just now.")
+HEALTHY: Final = Family("gateway_endpoint_healthy", ("endpoint",), "1 if an endpoint that is asked is well, 0 if it is ill.")
+LOAD: Final = Family("gateway_endpoint_load", ("endpoint", "measure"), "What an engine says: requests, or share of its cache.")
 BUILD: Final = Family("gateway_build_info", ("version",), "The version that runs.")
 SNAPSHOT: Final = Family("gateway_snapshot_info", ("policy", "access"), "Content hashes of what is in force.")
 SINCE: Final = Family("gateway_snapshot_loaded_timestamp_seconds", (), "When what is in force began to serve, UTC.")
 RELOAD_SUCCESS: Final = Family("gateway_reload_success", (), "1 if the last reload succeeded, 0 if an older snapshot goes on.")
 STORE_UP: Final = Family("gateway_store_up", ("store",), "Share of the workers that reach all of a shared store: 1 is all of them.")
+CHECKED: Final = (HEALTHY, LOAD)
 GAUGES: Final = (
-    READY, WORKERS, IN_FLIGHT, CLIENTS, UPSTREAM, AT_ENDPOINT, QUEUED, BLOCKED, BUILD, SNAPSHOT, SINCE, RELOAD_SUCCESS, STORE_UP,
+    READY, WORKERS, IN_FLIGHT, CLIENTS, UPSTREAM, AT_ENDPOINT, QUEUED, BLOCKED, *CHECKED, BUILD, SNAPSHOT, SINCE, RELOAD_SUCCESS,
+    STORE_UP,
 )  # fmt: skip
 
 RELOAD_RESULTS: Final = ("applied", "unchanged", "refused")
@@ -94,6 +98,7 @@ KEPT: Final = ("kept", "unfit", "large", "full", "lost", "purged")
 """What can come of keeping an answer: kept; none to be given to others; too large; no room in the store; the store did not answer;
 its scope was purged meanwhile."""
 
+MEASURES: Final = ("running", "waiting", "kv_cache")
 TOKEN_KINDS: Final = ("input", "cached_input", "cache_write", "output", "reasoning")
 
 
@@ -124,6 +129,7 @@ class Labels:
             "word": LIVE_WORDS,
             "store": frozenset({"state", *(store.name for store in policy.stores)}),  # `state` may be the embedded one
             "why": frozenset(STORE_FAILURES),
+            "measure": frozenset(MEASURES),
         }
         if before is not None:
             self.allowed = {label: values | before.allowed[label] for label, values in self.allowed.items()}
@@ -133,4 +139,4 @@ class Labels:
         return tuple(value if value in self.allowed[label] else OTHER for label, value in zip(family.labels, values, strict=True))
 
 
-LIVE_WORDS: Final = frozenset({"throttled", "exhausted", "breaker", "busy", "full", "cordoned", *LIMITS})
+LIVE_WORDS: Final = frozenset({"throttled", "exhausted", "breaker", "health", "busy", "full", "cordoned", *LIMITS})

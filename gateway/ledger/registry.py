@@ -20,8 +20,11 @@ from gateway.ledger.families import (
     BUILD,
     CLIENTS,
     COUNTERS,
+    HEALTHY,
     HISTOGRAMS,
     IN_FLIGHT,
+    LOAD,
+    MEASURES,
     QUEUED,
     READY,
     RELOAD_SUCCESS,
@@ -56,6 +59,12 @@ class Reloads(Protocol):
     def counts(self) -> Mapping[str, int]:
         """Attempts by result."""
         ...
+
+
+class Checks(Protocol):
+    """What is asked of health checks. A row has healthy, and load: None, or what was measured."""
+
+    def rows(self) -> Mapping[str, Report]: ...
 
 
 class Fleet(Protocol):
@@ -114,10 +123,11 @@ class Sums:
 class Registry(Collector):
     """All metrics of one gateway."""
 
-    def __init__(self, fleet: Fleet, reloads: Reloads | None = None) -> None:
+    def __init__(self, fleet: Fleet, reloads: Reloads | None = None, checks: Checks | None = None) -> None:
         self._snapshot = fleet.snapshot
         self._fleet = fleet
         self._reloads = reloads
+        self._checks = checks
         self._labels = Labels(self._snapshot)
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
@@ -155,6 +165,10 @@ class Registry(Collector):
         yield _gauge(QUEUED, self._by_endpoint(QUEUED, "queued", reports))
         yield _gauge(BLOCKED, self._blocked(reports))
         yield _gauge(STORE_UP, self._stores(reports))
+        if self._checks is not None:
+            rows = self._checks.rows()
+            yield _gauge(HEALTHY, {self._labels.clean(HEALTHY, (name,)): float(row["healthy"]) for name, row in rows.items()})
+            yield _gauge(LOAD, self._loads(rows))
         yield _gauge(BUILD, {(__version__,): 1.0})
         yield _gauge(SNAPSHOT, {(policy, access): 1.0})
         if self._reloads is not None:
@@ -178,6 +192,15 @@ class Registry(Collector):
             for store, why in report.get("stores", NOTHING).items():
                 found.setdefault(self._labels.clean(STORE_UP, (store,)), []).append(not why)
         return {key: sum(up) / len(up) for key, up in found.items()}
+
+    def _loads(self, rows: Mapping[str, Report]) -> Mapping[Key, float]:
+        found: dict[Key, float] = {}
+        for name, row in rows.items():
+            load = row["load"] or NOTHING
+            for measure in MEASURES:
+                if (value := load.get(measure)) is not None:
+                    found[self._labels.clean(LOAD, (name, measure))] = float(value)
+        return found
 
     def _blocked(self, reports: list[Report]) -> Mapping[Key, float]:
         found: Counter[Key] = Counter()

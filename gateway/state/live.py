@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol
 
 from gateway.core.bounds import Bounds
 from gateway.core.exchange import Attempt, Ended, Fault, Outcome, Scope
-from gateway.core.live import ALL_WELL, BUSY, Blocked, LiveState
+from gateway.core.live import ALL_WELL, BUSY, Blocked, Checked, LiveState
 from gateway.core.policy import Deployment
 from gateway.state.breaker import GOOD, HALF_OPEN, NEUTRAL, WELL, Breaker, Event, News, Phase
 from gateway.state.failovers import Failovers
@@ -30,6 +30,8 @@ FULL: Final = Blocked("full", "as many requests under way as it takes", None)
 MAY_WAIT: Final = "as many requests under way as it takes; others wait their turn"
 WAITABLE: Final = frozenset({BUSY, FULL.word})
 CORDONED: Final = Blocked("cordoned", "an admin had it cordoned", None)
+HEALTH: Final = "health"  # the word against a place that was asked how it is
+ITS_QUEUE: Final = "requests wait inside it"  # and how many is not said here: what stays the same is told once
 SLOW: Final = "slow_first_content"  # the detail of a breaker that opened because of it
 NO_ROOM: Final = "no_room"  # the code of a call that was not opened, because its endpoint had become full
 
@@ -100,6 +102,9 @@ class LocalLive:
         self._unopened: set[int] = set()  # ids of attempts that wait, or have waited in vain: objects that their exchange keeps
         self._waited_s: dict[int, float] = {}  # and of those that have waited and were opened
         self.cordoned: frozenset[str] = frozenset()  # endpoint ids
+        self._ill: dict[str, Blocked] = {}  # endpoint id -> what a health check found
+        self._queueing: dict[str, Blocked] = {}  # endpoint id -> that it has a queue of its own, and it is not empty
+        self._shut: frozenset[str] = frozenset()  # endpoints that are cordoned or ill
         self.in_flight: dict[str, int] = {}  # endpoint id -> how many are
         self._places: dict[str, Breaker] = {}  # endpoint or deployment id -> what is not WELL
         self._members: dict[str, list[str]] = {}  # endpoint id -> deployment ids
@@ -226,6 +231,19 @@ class LocalLive:
     def cordon(self, endpoints: frozenset[str]) -> None:
         """Send nothing more to any of `endpoints`, and to all others as ever."""
         self.cordoned = endpoints
+        self._shut = endpoints | self._ill.keys()
+        self._publish()
+
+    def check(self, found: Mapping[str, Checked], now: float) -> None:
+        """Go by what health checks have found, by endpoint id: of what is not in it, nothing is known, or nothing bad.
+
+        An endpoint that is ill gets nothing; one inside which requests wait comes after all that are open. Breakers go on as ever.
+        """
+        self._ill = {name: Blocked(HEALTH, one.ill, None) for name, one in found.items() if one.ill}
+        self._queueing = {
+            name: Blocked(BUSY, ITS_QUEUE, one.queues_until) for name, one in found.items() if one.queues_until > now
+        }
+        self._shut = self.cordoned | self._ill.keys()
         self._publish()
 
     @property
@@ -238,7 +256,7 @@ class LocalLive:
     def has_room(self, attempt: Attempt) -> bool:
         """Whether one more call may be opened. The decision has asked that already; a failover comes later."""
         endpoint = attempt.deployment.endpoint.id
-        return endpoint not in self._full and endpoint not in self.cordoned
+        return endpoint not in self._full and endpoint not in self._shut
 
     def _left(self, endpoint: str, under_way: int) -> None:
         """So many calls are under way at `endpoint` now that one has ended."""
@@ -405,12 +423,14 @@ class LocalLive:
         for place, breaker in list(self._places.items()):
             if now >= breaker.until:
                 self._set(place, breaker.at(now))
+        if self._queueing:
+            self._queueing = {name: why for name, why in self._queueing.items() if (why.until or inf) > now}
         self._publish()
 
     def _publish(self) -> None:
         """Make the state that the next requests read. What did not change stays the same object."""
         self._next = min((breaker.until for breaker in self._places.values()), default=inf)
-        self._next = min(self._next, self._failovers.until)
+        self._next = min(self._next, self._failovers.until, *(why.until or inf for why in self._queueing.values()))
         self._half_open = any(breaker.phase is Phase.HALF_OPEN for breaker in self._places.values())
         blocked = self._blocked()
         for endpoint, queue in self._queues.items():
@@ -433,6 +453,11 @@ class LocalLive:
                 known = found.get(deployment)
                 if known is None or known.word == BUSY or (known.until or inf) < (breaker.blocked.until or inf):
                     found[deployment] = breaker.blocked
+        for place, why in self._queueing.items():  # it only orders: whatever else is known says more
+            for name in self._members.get(place, ()):
+                found.setdefault(name, why)
+        for place, why in self._ill.items():
+            found.update((name, why) for name in self._members.get(place, ()))
         found.update((name, CORDONED) for place in self.cordoned for name in self._members.get(place, ()))
         return found
 
@@ -465,7 +490,9 @@ class LocalLive:
         if now >= self._next:
             self._pass(now)
         found = {place: _row(breaker) for place, breaker in self._places.items()}
-        for place, why in (*((name, self._fullness(name)) for name in self._full), *((name, CORDONED) for name in self.cordoned)):
+        fullness = ((name, self._fullness(name)) for name in self._full)
+        cordoned = ((name, CORDONED) for name in self.cordoned)
+        for place, why in (*self._queueing.items(), *fullness, *self._ill.items(), *cordoned):
             found[place] = found.get(place, _row(WELL)) | _said(why)
         for place in list(found):
             for deployment in self._members.get(place, ()):

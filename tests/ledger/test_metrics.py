@@ -51,6 +51,14 @@ class Reloads:
     counts: Mapping[str, int] = field(default_factory=lambda: {"applied": 1, "unchanged": 0, "refused": 1})
 
 
+class Checks:
+    """Of two endpoints, one unknown to the policy."""
+
+    def rows(self) -> Mapping[str, Mapping[str, Any]]:
+        load = {"running": 3, "waiting": 0, "kv_cache": None, "age_s": 1.0}
+        return {"one": {"healthy": True, "load": load}, "the canary": {"healthy": False, "load": None}}
+
+
 def report(meter: WorkerMeter, **more: Any) -> dict[str, Any]:
     """A worker's report, as it arrives: through JSON."""
     plain = {"ready": True, "in_flight": 2, "connections": 3, "upstream_connections": {"one": 4}, "live": {}}
@@ -60,7 +68,7 @@ def report(meter: WorkerMeter, **more: Any) -> dict[str, Any]:
 
 def samples(fleet: Fleet) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
     """(name, labels) → value, of all that is shown."""
-    text = Registry(fleet, Reloads()).exposition().decode()
+    text = Registry(fleet, Reloads(), Checks()).exposition().decode()
     return read(text)
 
 
@@ -262,3 +270,14 @@ def test_a_store_is_up_for_the_share_of_workers_that_reach_it() -> None:
     assert one(fleet, "gateway_store_failures_total", store="state", why=OTHER) == 1
     assert one(fleet, "gateway_store_wait_seconds_bucket", store="state", le="0.001") == 1
     assert one(fleet, "gateway_store_wait_seconds_sum", store=OTHER) == 0.04
+
+
+def test_health_is_shown_by_configured_names_only_and_load_as_far_as_it_is_known() -> None:
+    fleet = counted()
+    assert one(fleet, "gateway_endpoint_healthy", endpoint="one") == 1
+    assert one(fleet, "gateway_endpoint_healthy", endpoint=OTHER) == 0
+    assert one(fleet, "gateway_endpoint_load", endpoint="one", measure="running") == 3
+    assert one(fleet, "gateway_endpoint_load", endpoint="one", measure="waiting") == 0
+    assert one(fleet, "gateway_endpoint_load", endpoint="one", measure="kv_cache") is None
+    without = read(Registry(fleet).exposition().decode())
+    assert not [name for name, _ in without if name.startswith("gateway_endpoint_")]

@@ -140,6 +140,29 @@ def test_vllm_has_health_metrics_and_version_without_a_key() -> None:
     run(scene())
 
 
+def test_llamacpp_has_health_and_metrics_without_a_key() -> None:
+    async def scene() -> None:
+        async with simulated("llamacpp", api_key="k") as (_, client):
+            await client.send("GET", "/health")
+            assert (await client.read()).json == {"status": "ok"}
+            await client.send("GET", "/metrics")
+            assert b"\nllamacpp:requests_deferred 0\n" in (await client.read()).payload
+
+    run(scene())
+
+
+@pytest.mark.parametrize("dialect", ["vllm", "llamacpp"])
+def test_an_engine_is_ill_by_script_and_serves_all_the_same(dialect: str) -> None:
+    async def scene() -> None:
+        script = [{"match": {"path": "/health"}, "fault": {"kind": "error", "status": 503}, "times": 1}]
+        async with simulated(dialect, script=script) as (_, client):
+            await client.send("GET", "/health")
+            assert (await client.read()).status == 503
+        assert (await ask(dialect, body(), script=script)).status == 200
+
+    run(scene())
+
+
 # -- all of them
 
 

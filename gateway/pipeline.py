@@ -19,7 +19,22 @@ from gateway.core.policy import Deployment
 from gateway.core.rates import UNLIMITED, Unlimited
 from gateway.core.settlement import NOT_CACHED, Settlement, settle
 from gateway.core.view import View
-from gateway.ports import Cache, Client, Clock, Hold, Ledger, Limiter, Live, Meter, Opened, Opening, Place, Upstream
+from gateway.ports import (
+    Cache,
+    Client,
+    Clock,
+    Hold,
+    Ledger,
+    Limiter,
+    Live,
+    Meter,
+    Opened,
+    Opening,
+    Place,
+    Trail,
+    Upstream,
+    Warmth,
+)
 
 T = TypeVar("T")
 KEEPALIVE = b": keep-alive\n\n"
@@ -45,6 +60,7 @@ class World:
     defect: Callable[[BaseException], None]  # told of our own bugs: records where, never what
     limiter: Limiter | Unlimited = UNLIMITED
     cache: Cache | None = None
+    warmth: Warmth | None = None  # where the policy has no `affinity`
 
 
 @dataclass(slots=True)
@@ -56,6 +72,7 @@ class Course:
     decision: Decision
     client: Client
     hold: Hold = UNLIMITED  # of limits
+    trail: Trail | None = None
     tried: list[Tried] = field(default_factory=list)
     place: Place | None = None  # in the cache
     recalled: Recalled | None = None  # and what was there
@@ -77,8 +94,9 @@ class Course:
 async def exchange(world: World, view: View, request: Request, client: Client) -> Answer:
     """Decide where `request` may go, serve it from there, and settle. Streams are written to `client` on the way."""
     state = world.limiter.live(request, world.live.read(request.began), request.began)
-    decision = decide(view, request.facts, request.needs, state, world.draw())
-    course = Course(world, request, decision, client)
+    trail = None if world.warmth is None else world.warmth.trail(request)
+    decision = decide(view, request.facts, request.needs, state if trail is None else trail.live(state), world.draw())
+    course = Course(world, request, decision, client, trail=trail)
     answer: Answer | None = None  # stays so when cancelled
     try:
         answer = await _admitted(course) if decision.routes else _said(course, refused(decision, request.began))
@@ -263,6 +281,8 @@ async def _attempt(course: Course, attempt: Attempt) -> Answer | None:
         ended = world.clock.now()
         course.tried[-1] = Tried(attempt, outcome, began, ended, first_content, opening.address, opening.dropped)
         course.hold.attempted(outcome, ended)
+        if course.trail is not None and first_content:
+            course.trail.read(attempt, outcome, ended)
         world.live.report(attempt, outcome, ended, first_content - began if first_content else None, request.stream)
 
 

@@ -174,6 +174,24 @@ class Hold(Protocol):
         ...
 
 
+class Trail(Protocol):
+    """What of one request may have been read before: the beginnings of its prompt, and its session."""
+
+    def live(self, state: LiveState) -> LiveState:
+        """`state` with the places that read some of it, as far as is known."""
+        ...
+
+    def read(self, attempt: Attempt, outcome: Outcome, now: float) -> None:
+        """The place of `attempt` has read the prompt by `now`: it answered. `outcome` is how that ended."""
+        ...
+
+
+class Warmth(Protocol):
+    """Which places read what, a short while ago."""
+
+    def trail(self, request: Request) -> Trail: ...
+
+
 class Limiter(Protocol):
     """How much is left: to each caller, and of each place."""
 

@@ -37,6 +37,7 @@ from gateway.state.live import LocalLive
 from gateway.state.store.port import Store
 from gateway.state.store.remote import RemoteStore
 from gateway.state.store.url import parse
+from gateway.state.warm import WarmPrefixes
 from gateway.state.watching import Watched
 from gateway.upstream.address import Address
 from gateway.upstream.http import Transport, address_of
@@ -85,7 +86,9 @@ class Worker:
             self.meter.kept,
             defects.report,
         )
-        upstreams = Upstreams(self.transport, self._addresses, start.secrets, bounds, self.clock, loop)
+        self.warm = WarmPrefixes(os.urandom(32))
+        affinity = snapshot.policy.affinity
+        upstreams = Upstreams(self.transport, self._addresses, start.secrets, bounds, self.clock, loop, affinity)
         world = World(
             clock=self.clock,
             upstream=Watched(upstreams, self.live, self.clock),
@@ -97,6 +100,7 @@ class Worker:
             defect=defects.report,
             limiter=self.limiter,
             cache=self.opener.cache_for(snapshot.policy),
+            warmth=self.warm.under(affinity),
         )
         self.plane = Plane(world, snapshot, demo=start.demo)
         self.server = Server(self.plane, listener)
@@ -113,9 +117,11 @@ class Worker:
             snapshot = command.snapshot
             bounds = snapshot.policy.bounds
             addresses = addresses_of(snapshot, command.secrets)
-            upstreams = Upstreams(self.transport, addresses, command.secrets, bounds, self.clock, self._loop)
+            affinity = snapshot.policy.affinity
+            upstreams = Upstreams(self.transport, addresses, command.secrets, bounds, self.clock, self._loop, affinity)
             watched = Watched(upstreams, self.live, self.clock)
-            world = replace(self.plane.world, upstream=watched, bounds=bounds, cache=self.opener.cache_for(snapshot.policy))
+            cache, warmth = self.opener.cache_for(snapshot.policy), self.warm.under(affinity)
+            world = replace(self.plane.world, upstream=watched, bounds=bounds, cache=cache, warmth=warmth)
             self._waiting = Switch(command.epoch, world, self.plane.prepare(snapshot), addresses)
         except Exception as error:  # noqa: BLE001 - a worker that serves well must not die of what it does not serve yet
             defects.report(error)

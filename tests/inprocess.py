@@ -23,7 +23,7 @@ from small_world import Place, key_text, snapshot
 
 from gateway.clock import SystemClock
 from gateway.core.bounds import Bounds
-from gateway.core.policy import Caching
+from gateway.core.policy import Affinity, Caching
 from gateway.core.pricing import Capacity, Tariff
 from gateway.core.rates import Rates
 from gateway.pipeline import World
@@ -33,6 +33,7 @@ from gateway.state.cache.cache import SharedCache
 from gateway.state.limits import AccountLimiter
 from gateway.state.live import LocalLive
 from gateway.state.store.port import Store
+from gateway.state.warm import WarmPrefixes
 from gateway.state.watching import Watched
 from gateway.upstream.address import address_of
 from gateway.upstream.http import Transport
@@ -92,6 +93,7 @@ async def in_process(
     room: Mapping[str, int | Capacity] | None = None,
     caching: Sequence[Caching] = (),
     store: Store | None = None,
+    affinity: Affinity | None = None,
 ) -> AsyncIterator[InProcess]:
     """Simulators of these dialects (by endpoint, besides DIALECTS) with these fault scripts, and a gateway before them.
 
@@ -114,13 +116,14 @@ async def in_process(
             tariff = Tariff(capacity=has if isinstance(has, Capacity) else Capacity(Decimal(0), has))
             moved = [replace(d, tariff=tariff) if d.endpoint.id == endpoint else d for d in policy.policy.deployments]
             policy = replace(policy, policy=replace(policy.policy, deployments=tuple(moved)))
+        policy = replace(policy, policy=replace(policy.policy, affinity=affinity))
         deployments = policy.policy.deployments
         clock = SystemClock()
         transport = Transport(loop, bounds)
         stack.push_async_callback(transport.close)
         addresses = {deployment.endpoint.id: address_of(deployment.endpoint, None) for deployment in deployments}
         live = LocalLive(bounds, deployments)
-        upstreams = Upstreams(transport, addresses, dict.fromkeys(addresses), bounds, clock, loop)
+        upstreams = Upstreams(transport, addresses, dict.fromkeys(addresses), bounds, clock, loop, affinity)
         ledger, meter, counter = FakeLedger(), FakeMeter(), itertools.count()
         defects: list[BaseException] = []
         limiter = AccountLimiter(LocalAccounts(clock.now), policy, clock.now())
@@ -128,8 +131,8 @@ async def in_process(
         if store is not None:
             cache = SharedCache(store, SECRET, {"chat": ChatForm()}, bounds, clock, loop, meter.kept, defects.append)
             stack.push_async_callback(cache.close)
-        watched = Watched(upstreams, live, clock)
-        world = World(clock, watched, ledger, live, meter, bounds, lambda: next(counter), defects.append, limiter, cache)
+        watched, warmth = Watched(upstreams, live, clock), WarmPrefixes(b"secret").under(affinity)
+        world = World(clock, watched, ledger, live, meter, bounds, lambda: next(counter), defects.append, limiter, cache, warmth)
         plane = Plane(world, policy, demo=False)
         listener = socket.create_server(("127.0.0.1", 0))
         server = Server(plane, listener, tick_s=0.01)

@@ -11,6 +11,7 @@ from pathlib import Path
 from gateway.config import cases as case_documents
 from gateway.config import lint
 from gateway.config.access import compile_groups, compile_tenants
+from gateway.config.affinity import compile_affinity
 from gateway.config.budgets import compile_tag_budgets
 from gateway.config.caching import compile_caching
 from gateway.config.canonical import content_hash
@@ -147,6 +148,7 @@ def _compile(sections: Sections, known: Known, at: float, problems: Problems, wa
         limits=compile_at_most(sections.once.get("at_most")),
         bounds=compile_bounds(sections.once.get("limits"), problems),
         claims=compile_claims(sections.lists["claims"], known, problems),
+        affinity=compile_affinity(sections.once.get("affinity"), problems),
         tag_budgets=compile_tag_budgets(maps["tag_budgets"], known, problems),
         caching=compile_caching(sections.lists["cache"], known, problems, warnings),
     )

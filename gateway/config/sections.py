@@ -7,7 +7,7 @@ stands once. Files are taken in the order of their names, which matters for `pre
 from dataclasses import dataclass, field
 from typing import Final
 
-from gateway.config import access, caching, catalogue, claims, endpoints, limits, preferences, rules
+from gateway.config import access, affinity, caching, catalogue, claims, endpoints, limits, preferences, rules
 from gateway.config.budgets import BUDGETS
 from gateway.config.documents import Entry, Mapping, Node, Scalar, Sequence
 from gateway.config.labels import PLACE
@@ -87,6 +87,12 @@ SECTIONS: Final = Record(
             [{"id": "faq", "when": {"data_class": {"at_most": "internal"}}, "ttl": "1h"}],
         ),
         Key("at_most", limits.AT_MOST, "limits of one request", {"usd_per_request": 1.0}),
+        Key(
+            "affinity",
+            affinity.AFFINITY,
+            "requests prefer, among the routes allowed, places that read the beginning of their prompt before",
+            {"min_tokens": 1024, "for": "5min"},
+        ),
         Key("limits", limits.LIMITS, "numbers of the data path", {"attempts_max": 4}),
         Key(
             "data_classes",
@@ -119,7 +125,7 @@ SECTIONS: Final = Record(
     },
 )
 
-ONCE: Final = ("gateway", "at_most", "limits", "data_classes")
+ONCE: Final = ("gateway", "at_most", "affinity", "limits", "data_classes")
 MAPS: Final = ("zones", "endpoints", "models", "aliases", "stores", "sinks", "tag_budgets", "tenants", "groups")
 WORD_LISTS: Final = ("categories", "assurances", "tasks", "tags")
 LISTS: Final = ("rules", "claims", "preferences", "cache")

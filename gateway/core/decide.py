@@ -89,9 +89,9 @@ def decide(view: View, facts: RequestFacts, needs: Needs, live: LiveState, draw:
     eligibility = view.judged(applying, facts.asked)
     fitting = within_limits(view, fit(view, eligibility.mask, needs), needs)
     preferences = view.preferences(applying)
-    routes = rank(view, fitting, up(view, fitting, live), preferences, needs, live.latency_ms).routes(draw)
+    routes = rank(view, fitting, up(view, fitting, live), preferences, needs, live).routes(draw)
     if live.blocked and (waiting := busy(view, fitting, live)):
-        routes += rank(view, fitting, waiting, preferences, needs, live.latency_ms).routes(draw)
+        routes += rank(view, fitting, waiting, preferences, needs, live).routes(draw)
     return Decision(view, facts, needs, live, draw, eligibility, fitting, routes)
 
 

@@ -54,6 +54,7 @@ class Request:
     disclose: frozenset[str]  # what this key's answers may say
     began: float  # UTC seconds since 1970
     wish: Wish = ANY
+    session: str = ""  # what the client calls its conversation, where prefixes are remembered; never trusted, never recorded
 
 
 class Fault(StrEnum):

@@ -64,7 +64,8 @@ class Considered:
     """One deployment: a route (then `route` and `tier` count from 1) or an exclusion with every reason.
 
     `attempt` is the earliest at which it can be called, None for never. `standing` is what each preference made of a route, and
-    `equals` are the other routes of its tier, among which the draw decides. `nearest` are permits that almost cover it.
+    `equals` are the other routes of its tier, among which the draw decides. `nearest` are permits that almost cover it. `warm` are
+    tokens of the prompt that it read a short while ago.
     """
 
     deployment: str
@@ -80,6 +81,7 @@ class Considered:
     labels: tuple[Label, ...]
     reasons: tuple[Obstacle, ...]
     nearest: tuple[str, ...]
+    warm: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +204,7 @@ def _deployments(decision: Decision, reach: dict[str, int], wording: Wording) ->
     view, needs = decision.view, decision.needs
     places = {route.index: number for number, route in enumerate(decision.routes, start=1)}
     preferences = view.preferences(view.applying(decision.facts))
-    order = rank(view, decision.fitting, decision.fitting, preferences, needs, decision.live.latency_ms)
+    order = rank(view, decision.fitting, decision.fitting, preferences, needs, decision.live)
     tiers = {index: number for number, tier in enumerate(order.tiers, start=1) for index in tier}
     standing = standings(decision)
     rules = {row.rule.id: row.rule for row in (*view.permits, *view.restrictions)}
@@ -229,6 +231,7 @@ def _deployments(decision: Decision, reach: dict[str, int], wording: Wording) ->
                 labels=labels(deployment, view.instant, wording),
                 reasons=tuple(obstacles),
                 nearest=_nearest(view, index, decision.facts, wording) if unpermitted else (),
+                warm=decision.live.warm.get(deployment.id, 0),
             )
         )
     return tuple(found)

@@ -1,4 +1,4 @@
-"""What changes from second to second, as read once for one request. It only takes routes away, and orders by latency."""
+"""What changes from second to second, as read for one request. It only takes routes away, and orders: by latency and warmth."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -34,10 +34,12 @@ class LiveState:
     """Keyed by deployment id, `endpoint/model`. Nobody changes a mapping once it is in here: new state, new mappings.
 
     `latency_ms` is time to first content, in steps so that it seldom changes: ranks are remembered while it is the same object.
+    `warm` is how many tokens of this request's prompt were read there a short while ago, in steps for the same reason.
     """
 
     blocked: Mapping[str, Blocked] = field(default_factory=lambda: MappingProxyType({}))
     latency_ms: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+    warm: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
 
 
 ALL_WELL = LiveState()

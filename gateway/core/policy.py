@@ -330,6 +330,14 @@ class Limits:
     usd_per_request: Decimal | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Affinity:
+    """Requests prefer places that read the beginning of their prompt before: `min_tokens` of it at the least, within `for_s`."""
+
+    min_tokens: int
+    for_s: int
+
+
 # --- the two documents, compiled ----------------------------------------------------------------------------------------------
 
 
@@ -365,6 +373,7 @@ class Policy:
     claims: tuple[Claim, ...] = ()
     tag_budgets: Mapping[str, tuple[Budget, ...]] = field(default_factory=dict)
     caching: tuple[Caching, ...] = ()  # by id
+    affinity: Affinity | None = None
 
 
 @dataclass(frozen=True, slots=True)

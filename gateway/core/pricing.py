@@ -109,10 +109,21 @@ class Tariff:
         """The price at which one more token is paid; None where it is paid for anyway."""
         return self.price if self.plan is None and self.capacity is None else None
 
-    def estimate_usd(self, prompt_tokens: int, output_tokens: int) -> float:
-        """Marginal USD of a request that is yet to be made, nothing of it cached."""
+    @property
+    def warmth_saves(self) -> bool:
+        """Whether a prompt that is cached there saves anything: money, or the time of machines that are paid for anyway."""
         price = self.marginal
-        return 0.0 if price is None else usd(float(price.input), float(price.output), prompt_tokens, output_tokens)
+        return price is None or price.cached_input < price.input
+
+    def estimate_usd(self, prompt_tokens: int, output_tokens: int, warm_tokens: int = 0) -> float:
+        """Marginal USD of a request that is yet to be made; `warm_tokens` of its prompt are taken to be cached there."""
+        price = self.marginal
+        if price is None:
+            return 0.0
+        cold = usd(float(price.input), float(price.output), prompt_tokens, output_tokens)
+        if not warm_tokens or price.cached_input >= price.input:
+            return cold
+        return cold - float(price.input - price.cached_input) * min(warm_tokens, prompt_tokens) / 1e6
 
     def settle(self, usage: Usage | None, at_price: bool = False) -> Cost:
         """Marginal USD of a request that was made; usage None: nothing was processed. `at_price`: its plan was used up."""

@@ -7,7 +7,7 @@ from gateway.core.course import Step
 from gateway.core.estimate import Estimate
 from gateway.core.explanation import Considered, Explanation, Line
 from gateway.core.labelled import Label
-from gateway.core.standing import Standing
+from gateway.core.standing import WARMTH, Standing
 from gateway.core.terms import Because
 
 WIDTH: Final = 108  # columns; fits a terminal beside a policy, and a page printed for a file
@@ -81,6 +81,8 @@ def _routes(told: Explanation) -> list[str]:
     width = max((len(route.deployment) for route in told.routes), default=0)
     for route in told.routes:
         lines.append(f"  {route.route:>2}  {route.deployment:{width}}  ${route.estimate.usd}  (rank {route.tier})")
+        if route.warm:
+            lines.append(f"      about {route.warm:,} tokens of the prompt were read there a short while ago")
         lines += [piece for line in _standing(route, told.draw) for piece in _indented(line, "      ", "        ")]
         lines += _labels(route)
     return lines
@@ -98,6 +100,8 @@ def _standing(route: Considered, draw: int) -> list[str]:
 
 
 def _key(standing: Standing) -> str:
+    if standing.preference == WARMTH:
+        return f"{standing.key:,.0f} tokens to read, less is better"
     if not standing.parts:
         return "not preferred" if standing.key else "preferred"
     units = {"cost": "$", "latency": ""}

@@ -5,12 +5,15 @@
 
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import Final
 
 from gateway.core.decide import Decision
 from gateway.core.estimate import money
 from gateway.core.masks import bits
 from gateway.core.policy import Preference, surely_meets
-from gateway.core.rank import EXPECTED_OUTPUT_TOKENS, coarse, output_expected, value, weighed
+from gateway.core.rank import Basis, basis, coldness, value, weighed
+
+WARMTH: Final = "warmth"  # no preference of the policy: it breaks the ties of them all
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,13 +38,17 @@ class Standing:
 
 def ranked_on(decision: Decision) -> tuple[int, int]:
     """Tokens in and out that prices are compared on: rounded up, so that requests of about one size share an order."""
-    needs = decision.needs
-    return coarse(needs.prompt_tokens), coarse(min(output_expected(needs), EXPECTED_OUTPUT_TOKENS))
+    on = _basis(decision)
+    return on.prompt, on.output
+
+
+def _basis(decision: Decision) -> Basis:
+    return basis(decision.view, decision.needs, decision.live)
 
 
 def standings(decision: Decision) -> dict[int, tuple[Standing, ...]]:
-    """For each route, by its index: what each preference that applies made of it, in their order."""
-    view = decision.view
+    """For each route, by its index: what each preference that applies made of it, in their order; last, what warmth did, if any."""
+    view, on = decision.view, _basis(decision)
     allowed = bits(decision.fitting)
     lines = bits(view.preferences(view.applying(decision.facts)))
     columns = [_keys(decision, allowed, view.snapshot.policy.preferences[line]) for line in lines]
@@ -55,25 +62,27 @@ def standings(decision: Decision) -> dict[int, tuple[Standing, ...]]:
             behind = tuple(name for other, name in tied if keys[other] > keys[index])
             tied = [other for other in tied if keys[other[0]] == keys[index]]
             told.append(Standing(preference.id, keys[index], _parts(decision, allowed, index, preference), behind))
+        if on.warm:
+            behind = tuple(name for other, name in tied if coldness(on, other) > coldness(on, index))
+            told.append(Standing(WARMTH, coldness(on, index), (), behind))
         found[index] = tuple(told)
     return found
 
 
 def _keys(decision: Decision, allowed: list[int], preference: Preference) -> dict[int, float]:
     if preference.rank:
-        return weighed(decision.view, allowed, preference.rank, *ranked_on(decision), decision.live.latency_ms)
+        return weighed(decision.view, allowed, preference.rank, _basis(decision))
     subjects = decision.view.subjects
     return {index: 0.0 if surely_meets(subjects[index], preference.prefer) else 1.0 for index in allowed}
 
 
 def _parts(decision: Decision, allowed: list[int], index: int, preference: Preference) -> tuple[Weighed, ...]:
-    prompt, output = ranked_on(decision)
-    latency = decision.live.latency_ms
+    on = _basis(decision)
     return tuple(
         Weighed(
             name,
-            _shown(name, value(decision.view, index, name, prompt, output, latency)),
-            weighed(decision.view, allowed, {name: 1.0}, prompt, output, latency)[index],
+            _shown(name, value(decision.view, index, name, on)),
+            weighed(decision.view, allowed, {name: 1.0}, on)[index],
             weight,
         )
         for name, weight in preference.rank.items()

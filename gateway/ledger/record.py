@@ -14,8 +14,9 @@ facts, the needs, the draw, and of live state what could have mattered. It holds
     prompt_tokens      the estimate, a fact and a need
     output_tokens      what the caller asked for at most, or null
     draw               the number that spreads equals
+    warm               deployment -> tokens of the prompt that it read a short while ago; only there if one did
 
-All but the last three are shared with other decisions: they come in parts, a JSON object each, which `written_out` puts together.
+All but the last four are shared with other decisions: they come in parts, a JSON object each, which `written_out` puts together.
 A ledger's segment holds each part once (audit.py), which makes its lines a tenth as long.
 """
 
@@ -183,12 +184,13 @@ class Shorthand:
 
 def own(decision: Decision) -> bytes:
     """The members of `decision` that are its own, and no other's: its numbers."""
-    needs = decision.needs
+    needs, warm = decision.needs, decision.live.warm
     output = needs.output_tokens
-    return b'"prompt_tokens":%d,"output_tokens":%b,"draw":%d' % (
+    return b'"prompt_tokens":%d,"output_tokens":%b,"draw":%d%b' % (
         needs.prompt_tokens,
         b"null" if output is None else b"%d" % output,
         decision.draw,
+        b',"warm":' + orjson.dumps(dict(sorted(warm.items()))) if warm else b"",
     )
 
 

@@ -48,12 +48,13 @@ def inputs(recorded: dict[str, Any], vocabulary: Vocabulary) -> Inputs:
             for name, said in recorded["live"]["blocked"].items()
         }
         latency_ms = {_text(name): _whole(ms) for name, ms in recorded["live"]["latency_ms"].items()}
+        warm = {_text(name): _whole(tokens) for name, tokens in recorded.get("warm", {}).items()}
         return Inputs(
             instant=float(recorded["instant"]),
             facts=facts_from(recorded["facts"], recorded["prompt_tokens"], vocabulary),
             needs=needs_from(recorded["needs"], recorded["prompt_tokens"], recorded["output_tokens"]),
             # what is remembered of ranks hangs on one and the same mapping, so nothing known is always the same one
-            live=LiveState(blocked or ALL_WELL.blocked, latency_ms or ALL_WELL.latency_ms),
+            live=LiveState(blocked or ALL_WELL.blocked, latency_ms or ALL_WELL.latency_ms, warm or ALL_WELL.warm),
             draw=_whole(recorded["draw"]),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:

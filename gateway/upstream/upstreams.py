@@ -12,7 +12,7 @@ from typing import Protocol
 from gateway.core.bounds import Bounds
 from gateway.core.decide import Decision
 from gateway.core.exchange import Attempt, Request
-from gateway.core.policy import Deployment
+from gateway.core.policy import Affinity, Deployment
 from gateway.ports import Clock
 from gateway.upstream.address import Address
 from gateway.upstream.answer import AnswerCall
@@ -43,6 +43,7 @@ class _Prepared:
 
 class Upstreams:
     """The port Upstream. `addresses` and `secrets` are by endpoint id; `clock` says UTC, `loop` runs the timers.
+    With `affinity`, providers that cache prompts by a key are given one.
 
     For other addresses or secrets, make another: it is cheap, and calls under way keep the one they began with.
     """
@@ -55,6 +56,7 @@ class Upstreams:
         bounds: Bounds,
         clock: Clock,
         loop: asyncio.AbstractEventLoop,
+        affinity: Affinity | None = None,
     ) -> None:
         self._transport = transport
         self._addresses = addresses
@@ -62,6 +64,7 @@ class Upstreams:
         self._bounds = bounds
         self._clock = clock
         self._loop = loop
+        self._cached_from = None if affinity is None else affinity.min_tokens
         self._prepared: dict[str, _Prepared] = {}
 
     def open(self, decision: Decision, attempt: Attempt, request: Request) -> Calling:
@@ -73,7 +76,7 @@ class Upstreams:
         ready = self._ready(attempt.deployment)
         setting = ready.setting
         try:
-            body, dropped = build(setting.dialect, attempt.deployment, request, ready.secret)
+            body, dropped = build(setting.dialect, attempt.deployment, request, ready.secret, self._cached_from)
         except Unsendable as refused:
             return Refusal(setting, request, refused.outcome)
         call = StreamCall(setting, request, dropped) if request.stream else AnswerCall(setting, request, dropped)

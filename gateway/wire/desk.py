@@ -36,6 +36,7 @@ class Desk:
         self._asked: Memo[str, frozenset[str]] = Memo()
         self._languages: dict[Script, frozenset[str]] = {}
         self._names: Memo[str, tuple[str, ...]] = Memo()
+        self._sessions = view.snapshot.policy.affinity is not None
 
     def request(
         self,
@@ -63,7 +64,7 @@ class Desk:
         wants_usage = bool((body.get("stream_options") or {}).get("include_usage"))
         request = Request(
             identifier, client_id, "chat", asked, facts, needs, body, body_bytes, stream, wants_usage, key.disclose, began,
-            head.wish(),
+            head.wish(), head.session() if self._sessions else "",
         )  # fmt: skip - in their order: by name they take twice as long
         return request, reading.script
 

@@ -22,8 +22,12 @@ HEADS_MAX: Final = 1024  # remembered; a worker has fewer clients than that, and
 HEAD_BYTES_MAX: Final = 4096  # of a head that is looked for: hashing it takes 3 µs. SDKs send some 600
 DIGITS_MAX: Final = 8  # of a content-length that is not read by the parser
 KEPT_CHARS_MAX: Final = 512  # of the headers of a remembered head: with HEADS_MAX, below 2 MB in all
-KEPT: Final = frozenset({HEADER})  # of a remembered head, besides its own id and what declares facts
+SESSION: Final = "x-session-affinity"
+SESSION_CHARS_MAX: Final = 128  # of it; more of an id tells no more apart
 CLIENT_ID_CHARS_MAX: Final = 128  # of an x-request-id; it is echoed, so it must not be a way to fill logs
+
+KEPT: Final = frozenset({"x-request-id", SESSION, HEADER})
+"""Headers that are read of a head that was recognised, besides those that declare something."""
 
 Mark = tuple[bytes, int, int, int]
 """Of bytes that may begin with a head: its digest without the digits of its length, its size, that length, and where it stands."""
@@ -80,6 +84,10 @@ class Head:
             self._shown = shown(self.header("authorization"))
         return self._shown
 
+    def session(self) -> str:
+        """What the caller calls its conversation, or "". Raises Problem (400)."""
+        return (self.header(SESSION) or "")[:SESSION_CHARS_MAX]
+
     def client_id(self) -> str:
         """The caller's own id of the request, or "". Raises Problem (400)."""
         if self._client_id is None:
@@ -124,7 +132,7 @@ class Heads(Memo[bytes, Head]):
     def remember(self, head: Head) -> None:
         """Recognise `head` from now on, if it can be; its key is good, and is forgotten."""
         digest, head.digest = head.digest, b""
-        kept = [(name, value) for name, value in head.headers if name == "x-request-id" or name in KEPT or name.startswith(PREFIX)]
+        kept = [(name, value) for name, value in head.headers if name in KEPT or name.startswith(PREFIX)]
         if digest and sum(len(name) + len(value) for name, value in kept) <= KEPT_CHARS_MAX:
             head.headers = kept
             self.keep(digest, head)

@@ -63,12 +63,15 @@ class Dialect:
     settle: Callable[[Draft], None] = field(default=_nothing_more)
 
 
-def build(dialect: Dialect, deployment: Deployment, request: Request, secret: str | None) -> tuple[bytes, tuple[str, ...]]:
+def build(
+    dialect: Dialect, deployment: Deployment, request: Request, secret: str | None, cached_from: int | None = None
+) -> tuple[bytes, tuple[str, ...]]:
     """The body to send, and the names of what was left out. Raises Unsendable.
 
-    `secret` only keys the hash that end users' names are sent as; None where the endpoint has no credential.
+    `secret` only keys the hashes that end users' names and beginnings of prompts are sent as; None where the endpoint has no
+    credential. `cached_from`: of how many tokens on a prompt should be cached, where that has to be asked for; None: not at all.
     """
-    draft = Draft(dialect, deployment, request, secret)
+    draft = Draft(dialect, deployment, request, secret, cached_from)
     out, fields = draft.out, dialect.fields
     for name, value in request.body.items():
         if value is None or name in _OURS:  # OpenAI's clients write null for `not given`
@@ -90,8 +93,8 @@ def build(dialect: Dialect, deployment: Deployment, request: Request, secret: st
             out["stream_options"] = {**out.get("stream_options", {}), "include_usage": True}
     else:
         out.pop("stream_options", None)
-    dialect.settle(draft)
     try:
+        dialect.settle(draft)
         return orjson.dumps(out), tuple(draft.dropped)
     except TypeError as error:  # a number beyond 64 bits, or nested hundreds deep
         raise Unsendable(UNWRITABLE) from error

@@ -24,15 +24,21 @@ class Unsendable(Exception):
 
 
 class Draft:
-    """One body for one deployment. `secret` is the endpoint's credential, or None."""
+    """One body for one deployment. `secret` is the endpoint's credential, or None.
 
-    __slots__ = ("deployment", "dialect", "dropped", "out", "request", "secret")
+    `cached_from`: of how many tokens on a prompt should be cached, where that has to be asked for; None: it is not asked for.
+    """
 
-    def __init__(self, dialect: "Dialect", deployment: Deployment, request: Request, secret: str | None) -> None:
+    __slots__ = ("cached_from", "deployment", "dialect", "dropped", "out", "request", "secret")
+
+    def __init__(
+        self, dialect: "Dialect", deployment: Deployment, request: Request, secret: str | None, cached_from: int | None = None
+    ) -> None:
         self.dialect = dialect
         self.deployment = deployment
         self.request = request
         self.secret = secret
+        self.cached_from = cached_from
         self.out: dict[str, Any] = {"model": deployment.upstream_model}
         self.dropped: list[str] = []
 

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from hashlib import sha256
 from typing import Any, Final
 
+import orjson
+
 from gateway.upstream.dialects.base import Rule
 from gateway.upstream.dialects.draft import Draft
 
@@ -75,6 +77,21 @@ def hashed_user(target: str) -> Rule:
             draft.out[target] = hmac.new((draft.secret or "").encode(), text, sha256).hexdigest()[:32]
 
     return rule
+
+
+def cache_key(draft: Draft) -> None:
+    """`prompt_cache_key`, where the client sent none of its own: what starts alike gets the same one, and nobody else can tell.
+
+    Of the tools and the first message, which all turns of a conversation share. Keyed with the credential that only we and this
+    upstream have, so that all workers say the same, and it tells the upstream nothing but that two prompts begin alike, which it
+    sees anyway. A prompt of one tenant never shares a key with another's.
+    """
+    request, out = draft.request, draft.out
+    if draft.cached_from is None or request.needs.prompt_tokens < draft.cached_from or "prompt_cache_key" in out:
+        return
+    tenant = ",".join(sorted(request.facts.tenant)).encode()
+    text = b"%b\x1f%b\x1f%b" % (tenant, orjson.dumps(out.get("tools")), orjson.dumps(out["messages"][:1]))
+    out["prompt_cache_key"] = hmac.new((draft.secret or "").encode(), text, sha256).hexdigest()[:32]
 
 
 def effort(levels: Mapping[str, str]) -> Rule:

@@ -7,7 +7,17 @@ are left out: neither is among what the regional promise names.
 from typing import Final
 
 from gateway.upstream.dialects.base import Dialect
-from gateway.upstream.dialects.fields import clamped, effort, max_tokens, ours_to_ask, passed, response_format, tool_choice, tools
+from gateway.upstream.dialects.fields import (
+    cache_key,
+    clamped,
+    effort,
+    max_tokens,
+    ours_to_ask,
+    passed,
+    response_format,
+    tool_choice,
+    tools,
+)
 from gateway.upstream.dialects.messages import PARTS, MessageRules
 
 MISTRAL: Final = Dialect(
@@ -39,4 +49,5 @@ MISTRAL: Final = Dialect(
         short_ids=True,
     ),
     asks_usage=False,
+    settle=cache_key,
 )

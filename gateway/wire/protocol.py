@@ -22,7 +22,7 @@ from uvicorn.server import ServerState
 from gateway.core.answer import DEFECT, Answer, Problem, stopping
 from gateway.core.memo import Memo
 from gateway.ports import Callback, Flow
-from gateway.wire import errors
+from gateway.wire import errors, heads
 from gateway.wire.declared import PREFIX
 from gateway.wire.heads import DIGITS_MAX, Head, Mark, names_a_length
 from gateway.wire.plane import Incoming, Plane
@@ -31,7 +31,7 @@ PIPELINED_MAX: Final = 8  # requests waiting behind the one under way; no SDK pi
 LINGER_S: Final = 2.0  # after an early error: how long a client may go on sending before we hang up, so that it reads the answer
 LINGER_BYTES_MAX: Final = 33_554_432  # thrown away meanwhile; a client that sends a body over the limit has sent most of it by then
 FRAMING: Final = frozenset({"host", "content-length", "transfer-encoding", "content-encoding", "expect"})
-KEPT: Final = FRAMING | {"authorization", "x-request-id", "cache-control"}
+KEPT: Final = FRAMING | heads.KEPT | {"authorization"}
 NAME_BYTES_MAX: Final = 64  # of a header's name that is remembered
 STATUS: Final = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
 STREAM: Final = b"content-type: text/event-stream; charset=utf-8\r\ncache-control: no-cache\r\nx-accel-buffering: no\r\n"

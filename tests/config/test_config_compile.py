@@ -15,7 +15,7 @@ from gateway.config.demo_keys import demo_key, digest_of
 from gateway.config.zones import BUILT_IN, countries
 from gateway.core.bounds import Bounds
 from gateway.core.facts import NOTHING_SAID, settle
-from gateway.core.policy import Deployment, FactTest, LabelTest, Rule, Snapshot
+from gateway.core.policy import Affinity, Deployment, FactTest, LabelTest, Rule, Snapshot
 from gateway.core.pricing import Price
 from gateway.core.terms import Effect
 
@@ -342,6 +342,22 @@ def test_a_changed_key_changes_no_policy(tmp_path: Path, old: str, new: str) -> 
     before, after = loaded(tmp_path), loaded(tmp_path, (old, new))
     assert before.access.hash != after.access.hash
     assert before.policy.hash == after.policy.hash
+
+
+@pytest.mark.parametrize(
+    ("said", "wanted"),
+    [
+        ("", None),
+        ("affinity: {}", Affinity(1_024, 300)),
+        ("affinity: {min_tokens: 4096}", Affinity(4_096, 300)),
+        ("affinity: {for: 1h}", Affinity(1_024, 3_600)),
+        ("affinity: {min_tokens: 64, for: 24h}", Affinity(64, 86_400)),
+    ],
+)
+def test_affinity_is_off_unless_it_is_there(tmp_path: Path, said: str, wanted: Affinity | None) -> None:
+    snapshot = loaded(tmp_path, ("limits: {attempts_max: 3}", f"limits: {{attempts_max: 3}}\n{said}"))
+    assert snapshot.policy.affinity == wanted
+    assert (snapshot.policy.hash != loaded(tmp_path).policy.hash) == bool(said)
 
 
 def test_the_order_of_preferences_matters(tmp_path: Path) -> None:

@@ -125,9 +125,12 @@ def request_facts(facts: Mapping[str, Any] | None = None, **changed: Any) -> Req
     return RequestFacts(**{name: value if isinstance(value, int) else frozenset(value) for name, value in whole.items()})
 
 
-def live_state(blocked: Iterable[str] = (), latency_ms: Mapping[str, int] | None = None) -> LiveState:
+def live_state(
+    blocked: Iterable[str] = (), latency_ms: Mapping[str, int] | None = None, warm: Mapping[str, int] | None = None
+) -> LiveState:
     """Live state in which `blocked` deployments are throttled."""
-    return LiveState({name: Blocked("throttled", "429", NOW + 5) for name in sorted(blocked)}, dict(latency_ms or {}))
+    throttled = {name: Blocked("throttled", "429", NOW + 5) for name in sorted(blocked)}
+    return LiveState(throttled, dict(latency_ms or {}), dict(warm or {}))
 
 
 class Engine:
@@ -247,13 +250,13 @@ class Engine:
 
 
 def tariff(price: Any) -> Tariff:
-    """(in, out) in USD per million tokens, or "plan", or "capacity"."""
+    """(in, out) or (in, out, cached in) in USD per million tokens, or "plan", or "capacity"."""
     if price == "plan":
         return Tariff(plan=Plan("pro", Decimal(18), (), "refuse"))
     if price == "capacity":
         return Tariff(capacity=Capacity(Decimal("12.80"), 48))
-    prompt, output = (Decimal(str(usd)) for usd in price)
-    return Tariff(price=Price(prompt, output, prompt, prompt))
+    prompt, output, *cached = (Decimal(str(usd)) for usd in price)
+    return Tariff(price=Price(prompt, output, *(cached or [prompt]), prompt))
 
 
 def vocabulary() -> Vocabulary:

@@ -7,6 +7,7 @@ import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from decimal import Decimal
 from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,11 +19,12 @@ from exchanges import FAILED, SERVED, decided, request, settlement, world
 from fake_ports import FakeClock
 from hypothesis import given
 from hypothesis import strategies as st
-from small_world import NOW
+from small_world import NOW, snapshot
 
 from gateway.core.decide import Decision
 from gateway.core.exchange import Attempt, Needs
 from gateway.core.live import ALL_WELL, Blocked, LiveState
+from gateway.core.pricing import Price, Tariff
 from gateway.core.settlement import excluded_words
 from gateway.core.view import View
 from gateway.ledger.audit import Audit
@@ -104,6 +106,8 @@ LIVES = (
     ALL_WELL,
     LiveState({"one/alpha": Blocked("throttled", "429", NOW + 5)}, {"one/alpha": 100, "two/alpha": 900}),
     LiveState({"far/alpha": Blocked("breaker", "5 failures in a row", None)}, {"two/alpha": 20}),
+    LiveState(warm={"three/alpha": 1_024, "one/alpha": 90_112}),
+    LiveState({"one/alpha": Blocked("throttled", "429", NOW + 5)}, {"one/alpha": 100}, {"gone/alpha": 2_048}),
 )
 
 
@@ -146,6 +150,22 @@ def test_a_recorded_decision_is_made_again_to_the_byte(cases: list[Any]) -> None
         assert Shorthand(replayed.view).decision(replayed) == text
         if decision.needs.tools <= {"function"}:
             assert recorded["excluded"] == excluded_words(decision)
+
+
+def test_what_is_warm_stands_in_the_record_where_something_is_and_orders_again() -> None:
+    plain, saving = snapshot(), Price(Decimal(3), Decimal(6), Decimal(0), Decimal(3))
+    deployments = tuple(
+        replace(d, tariff=Tariff(price=saving)) if d.id == "two/alpha" else d for d in plain.policy.deployments
+    )  # dearer than `one`, unless most of the prompt is cached there
+    policy = replace(plain, policy=replace(plain.policy, deployments=deployments))
+    view, needs = View(policy, NOW), Needs("chat", prompt_tokens=90_000, output_tokens=1)
+    shorthand = Shorthand(view)
+    cold, warm = decided(view, needs), decided(view, needs, LiveState(warm={"two/alpha": 81_920}))
+    assert b"warm" not in shorthand.decision(cold)
+    text = shorthand.decision(warm)
+    assert text.endswith(b',"draw":0,"warm":{"two/alpha":81920}}')
+    assert [d.routes[0].deployment.endpoint.id for d in (cold, warm, again(orjson.loads(text), policy))] == ["one", "two", "two"]
+    assert Replay(policy).same(orjson.loads(text), text)
 
 
 @given(CASES, st.sampled_from([1, 3_000, 1_000_000]))

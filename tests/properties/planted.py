@@ -54,6 +54,7 @@ LIVE = "live state only takes away, and leaves the rest in its order"
 WHOLE = "every deployment is a route or an exclusion with a reason"
 ATTEMPTS = "attempts are routes of the decision, each once, none after the end, none that shares what failed"
 PREFERENCES = "preferences order routes, and do nothing else"
+WARMTH = "warmth orders routes, and does nothing else, and nothing of it is left for the next request"
 HINTS = "asking for one model of an alias, or for more of a model, only narrows"
 KEEPING = "nothing is written where rules do not let it be kept, and without a ledger nothing is sent"
 NO_PERMIT = "without a permit there is no route"
@@ -518,6 +519,31 @@ class Silent(Engine):
     def decide(self, view: View, facts: RequestFacts, needs: Needs, live: LiveState, draw: int) -> Decision:
         decision = decide(view, facts, needs, live, draw)
         return replace(decision, eligibility=replace(decision.eligibility, against=())) if decision.routes else decision
+
+
+@plant("what is warm is a route, whatever rules say", WARMTH)
+class WarmthAllows(Engine):
+    def decide(self, view: View, facts: RequestFacts, needs: Needs, live: LiveState, draw: int) -> Decision:
+        decision = decide(view, facts, needs, live, draw)
+        hot = tuple(route for route in view.routes if route.deployment.id in live.warm and route not in decision.routes)
+        return replace(decision, routes=(*decision.routes, *hot))
+
+
+@plant("only what is warm is a route, if anything is", WARMTH)
+class WarmthLocks(Engine):
+    def decide(self, view: View, facts: RequestFacts, needs: Needs, live: LiveState, draw: int) -> Decision:
+        decision = decide(view, facts, needs, live, draw)
+        hot = tuple(route for route in decision.routes if route.deployment.id in live.warm)
+        return replace(decision, routes=hot or decision.routes)
+
+
+@plant("orders are remembered without what was warm", WARMTH)
+class WarmthStays(Engine):
+    def __init__(self) -> None:
+        self.first: dict[View, LiveState] = {}
+
+    def decide(self, view: View, facts: RequestFacts, needs: Needs, live: LiveState, draw: int) -> Decision:
+        return decide(view, facts, needs, replace(live, warm=self.first.setdefault(view, live).warm), draw)
 
 
 # --- failover ---------------------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ requests without a route holds of nothing, so each also names the share of cases
 import itertools
 import random
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import orjson
@@ -68,7 +68,7 @@ def needs_of(found: World) -> Needs:
 
 def live_of(case: World) -> LiveState:
     """What a case says of now."""
-    return live_state(case["blocked"], case["latency_ms"])
+    return live_state(case["blocked"], case["latency_ms"], case["warm"])
 
 
 def decided(engine: Engine, case: World, *, view: View | None = None, instant: float = NOW, **changed: Any) -> Decision:
@@ -189,9 +189,27 @@ def hints(engine: Engine, case: World) -> bool:
 @say("live state only takes away, and leaves the rest in its order", 0.18)
 def live_only_takes_away(engine: Engine, case: World) -> bool:
     case = case | {"draw": 0}
-    well = decided(engine, case, live=live_state((), case["latency_ms"]))
+    well = decided(engine, case, live=live_state((), case["latency_ms"], case["warm"]))
     assert routes(decided(engine, case)) == [name for name in routes(well) if name not in case["blocked"]]
     return len(well.routes) > 1 and not case["blocked"].isdisjoint(routes(well))
+
+
+@say(
+    "warmth orders routes, and does nothing else, and nothing of it is left for the next request",
+    0.15,
+    given.with_(hot=lambda choose: {name: choose([64, 640, 4_096]) for name in given.several(choose, given.IDS, 1, 3)}),
+)
+def warmth(engine: Engine, case: World) -> bool:
+    snapshot = engine.snapshot(case["world"])
+    view, cold = engine.view(snapshot, NOW), live_state(case["blocked"], case["latency_ms"])
+    warm = decided(engine, case, view=view, live=replace(cold, warm=case["hot"]))
+    after = decided(engine, case, view=view, live=cold)
+    fresh = decided(engine, case, view=engine.view(snapshot, NOW), live=cold)
+    assert places_of(warm) == places_of(fresh)
+    assert warm.exclusions == fresh.exclusions
+    assert routes(after) == routes(fresh)
+    assert routes(decided(engine, case, live=replace(cold, warm={"nowhere/m1": 640}))) == routes(fresh)
+    return len(fresh.routes) > 1 and not places_of(fresh).isdisjoint(case["hot"])
 
 
 @say(

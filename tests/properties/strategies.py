@@ -57,7 +57,7 @@ LABELS: dict[str, Sequence[Any]] = {
     "context": mostly(10_000, 1_000, None, times=5),
     "remote_content": [True, False],
     "enabled": mostly(True, False),
-    "price": [(1.0, 2.0), (1.0, 2.0), (3.0, 3.0), (0.5, 40.0), "plan", "capacity"],
+    "price": [(1.0, 2.0), (1.0, 2.0), (3.0, 3.0, 0.3), (0.5, 40.0), "plan", "capacity"],
     "scores": [{}, {"coding": 1.0}, {"coding": 2.0}],
 }
 KEEPER: dict[str, Sequence[Any]] = {
@@ -198,6 +198,7 @@ def case(choose: Choose) -> World:
         "needs": needs(choose),
         "blocked": choose(BLOCKED),
         "latency_ms": {name: choose([50, 100, 400]) for name in several(choose, IDS, 0, 3)},
+        "warm": {name: choose([64, 640, 4_096]) for name in several(choose, IDS, 0, choose([0, 2]))},
         "draw": choose(range(6)),
     }
 

@@ -175,6 +175,26 @@ def test_one_user_of_two_tenants_is_two() -> None:
     assert sent[0] != sent[1]
 
 
+def test_caching_is_asked_for_by_a_key_that_tells_nothing_where_affinity_is_on() -> None:
+    to = deployment("mistral")
+
+    def sent(dialect: str = "mistral", tenant: str = "clinic", at: int | None = 10, secret: str = SECRET, **body: Any) -> Any:
+        asked = request(body)
+        asked = replace(asked, facts=replace(asked.facts, tenant=frozenset({tenant})))
+        return orjson.loads(build(DIALECTS[dialect], to, asked, secret, at)[0]).get("prompt_cache_key")
+
+    turn = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hi"}, {"role": "user", "content": "So?"}]
+    key = sent()
+    assert len(key) == 32 and set(key) <= set("0123456789abcdef")
+    assert key == sent(messages=turn) == sent(temperature=1), "all turns of a conversation say the same"
+    others = [sent(tenant="shop"), sent(secret="another"), sent(messages=turn[1:]), sent(tools=[TOOL])]
+    assert len({key, *others}) == 5
+    assert sent(at=None) is None, "affinity is off"
+    assert sent(at=13) is None, "the prompt is short"
+    assert sent(prompt_cache_key="theirs") == "theirs"
+    assert [sent(name) for name in ("zai", "vllm", "llamacpp", "openai")] == [None] * 4
+
+
 # --- tools --------------------------------------------------------------------------------------------------------------------
 
 TOOL = {"type": "function", "function": {"name": "look", "description": "Look.", "parameters": {"type": "object"}, "strict": True}}

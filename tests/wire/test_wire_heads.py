@@ -60,7 +60,8 @@ class Telling(Plane):
     async def handle(self, incoming: Incoming, client: Client) -> Answer:
         head = incoming.head
         declared = [pair for pair in head.headers if pair[0].startswith("x-")]
-        told = [head.method, head.path, declared, *map(outcome, (head.shown, head.client_id)), head.chunked, incoming.body]
+        asked = map(outcome, (head.shown, head.client_id, head.session))
+        told = [head.method, head.path, declared, *asked, head.chunked, incoming.body]
         self.understood.append([str(found) if isinstance(found, Problem) else found for found in told])
         self.recognised += not head.digest and head in self.heads.values()
         if head.digest and not any(isinstance(found, Problem) for found in told):
@@ -113,6 +114,7 @@ LINES = [
     ["x-gateway-data-class: public"],
     ["x-request-id: mine"],
     ["x-request-id: " + "m" * 140],
+    ["X-Session-Affinity: chat-7"],
     ["x-strength: 7"],
     ["X-Content-Length: 3"],
     ["connection: keep-alive"],
@@ -245,7 +247,8 @@ BUGS = {
         "            except Problem:\n                pass",
     ),
     "what it declares is forgotten": (heads, " or name.startswith(PREFIX)]", "]"),
-    "its own id is forgotten": (heads, 'if name == "x-request-id" or ', "if "),
+    "its own id is forgotten": (heads, 'KEPT: Final = frozenset({"x-request-id", ', "KEPT: Final = frozenset({"),
+    "its session is forgotten": (heads, '{"x-request-id", SESSION}', '{"x-request-id"}'),
 }  # fmt: skip
 
 

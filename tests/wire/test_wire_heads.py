@@ -60,7 +60,7 @@ class Telling(Plane):
     async def handle(self, incoming: Incoming, client: Client) -> Answer:
         head = incoming.head
         declared = [pair for pair in head.headers if pair[0].startswith("x-")]
-        asked = map(outcome, (head.shown, head.client_id, head.session))
+        asked = map(outcome, (head.shown, head.client_id, head.session, head.wish))
         told = [head.method, head.path, declared, *asked, head.chunked, incoming.body]
         self.understood.append([str(found) if isinstance(found, Problem) else found for found in told])
         self.recognised += not head.digest and head in self.heads.values()
@@ -115,6 +115,7 @@ LINES = [
     ["x-request-id: mine"],
     ["x-request-id: " + "m" * 140],
     ["X-Session-Affinity: chat-7"],
+    ["cache-control: no-store"],
     ["x-strength: 7"],
     ["X-Content-Length: 3"],
     ["connection: keep-alive"],
@@ -248,7 +249,8 @@ BUGS = {
     ),
     "what it declares is forgotten": (heads, " or name.startswith(PREFIX)]", "]"),
     "its own id is forgotten": (heads, 'KEPT: Final = frozenset({"x-request-id", ', "KEPT: Final = frozenset({"),
-    "its session is forgotten": (heads, '{"x-request-id", SESSION}', '{"x-request-id"}'),
+    "its session is forgotten": (heads, '{"x-request-id", SESSION, ', '{"x-request-id", '),
+    "its wish of the cache is forgotten": (heads, "SESSION, HEADER})", "SESSION})"),
 }  # fmt: skip
 
 

@@ -250,7 +250,6 @@ BUGS = {
     "what it declares is forgotten": (heads, " or name.startswith(PREFIX)]", "]"),
     "its own id is forgotten": (heads, 'KEPT: Final = frozenset({"x-request-id", ', "KEPT: Final = frozenset({"),
     "its session is forgotten": (heads, '{"x-request-id", SESSION, ', '{"x-request-id", '),
-    "its wish of the cache is forgotten": (heads, "SESSION, HEADER})", "SESSION})"),
 }  # fmt: skip
 
 

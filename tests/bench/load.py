@@ -2,7 +2,7 @@
 
 usage: load.py PORT PATH CONNECTIONS SECONDS stream|plain MODEL KEY [PROMPT_CHARS]
 Environment: LOAD_HEADERS, header lines of which each request sends one block in turn: lines end in a literal \\n, blocks in ||.
-Every prompt differs from the last, so that a response cache does not answer for the upstream.
+Every prompt differs from the last, so that a response cache does not answer for the upstream; with LOAD_SAME set all are one.
 """
 import asyncio
 import json
@@ -16,6 +16,7 @@ import uvloop
 PORT, PATH, CONNECTIONS, SECONDS, KIND, MODEL, KEY = sys.argv[1:8]
 PROMPT_CHARS = int(sys.argv[8]) if len(sys.argv) > 8 else 400
 HEADERS = [block.encode().replace(b"\\n", b"\r\n") for block in os.environ.get("LOAD_HEADERS", "").split("||")]
+SAME = bool(os.environ.get("LOAD_SAME"))
 SENTENCE = "Write a short poem about sending each request to the right region. "
 PROMPT = (SENTENCE * (PROMPT_CHARS // len(SENTENCE) + 1))[:PROMPT_CHARS]
 
@@ -25,7 +26,7 @@ stopping = False
 
 
 def request(number):
-    messages = [{"role": "user", "content": f"{number} {PROMPT}"}]
+    messages = [{"role": "user", "content": PROMPT if SAME else f"{number} {PROMPT}"}]
     if not PATH.endswith("/messages"):
         messages.insert(0, {"role": "system", "content": "You are a helpful assistant."})
     body = {"model": MODEL, "messages": messages, "temperature": 0.7, "max_tokens": 256}

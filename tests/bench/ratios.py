@@ -4,7 +4,8 @@ usage: ratios.py [--seconds N] [--rounds N] [--json]
 Each runs alone on processor 0, load and upstream on processor 1, in turn: floor, gateway, floor, gateway, … The figure is the CPU
 time (user and system) of the workers' process group, which a noisy neighbour disturbs less than wall time; a ratio is the median
 over the rounds. What the store beside the gateway takes is told apart. The gateway serves 50 deployments under 100 rules (world.py),
-with facts that differ in each request, keys, a ledger on disk and metrics on.
+with facts that differ in each request, keys, a ledger on disk and metrics on; then once more for a tenant with rates and budgets,
+and for one whose answers are kept.
 """
 
 import argparse
@@ -26,13 +27,21 @@ import world
 
 HERE = pathlib.Path(__file__).resolve().parent
 UPSTREAM_PORT, FLOOR_PORT, GATEWAY_PORT = 9001, 9100, 9180
+PLAIN = "plain request, 64 connections"
+LIMITED = "the same, with rates and budgets"
+HIT = "the same, a hit in the cache"
 CELLS = (  # label, connections, kind, prompt characters, per what, the ratio that must not be passed
     ("plain request, 1 connection", 1, "plain", 400, "ok", None),
-    ("plain request, 64 connections", 64, "plain", 400, "ok", 2.0),
+    (PLAIN, 64, "plain", 400, "ok", 2.0),
     ("streamed chunk, 50 at once", 50, "stream", 400, "chunks", 1.0),
     ("100 kB prompt, 16 connections", 16, "plain", 100_000, "ok", 1.5),
 )
+MORE = (  # label, key, whether all prompts are one; of the gateway alone, as PLAIN otherwise
+    (LIMITED, world.LIMITED_KEY, False),
+    (HIT, world.CACHED_KEY, True),
+)
 STORE = "valkey-server"
+LIMITS_FLOORS_MAX = 0.3  # what rates, budgets and breakers may add to a plain request, in floors
 READY_S_MAX, WORKER_MB_MAX = 2.0, 60.0
 
 
@@ -108,11 +117,13 @@ def start(command: list[str], port: int, key: str, model: str, headers: str, fol
     raise SystemExit(f"nothing answers on port {port}:\n{(folder / f'{port}.log').read_text()[-3000:]}")
 
 
-def load(running: Running, connections: int, kind: str, chars: int, seconds: float) -> dict[str, float]:
-    """Run load.py on processor 1 and add what it cost."""
+def load(
+    running: Running, connections: int, kind: str, chars: int, seconds: float, key: str = "", *, same: bool = False
+) -> dict[str, float]:
+    """Run load.py on processor 1 and add what it cost. `key` if not the usual one; `same`: all prompts are one."""
     before, store_before = running.cpu_s(), running.cpu_s(STORE)
-    arguments = [running.port, "/v1/chat/completions", connections, seconds, kind, running.model, running.key, chars]
-    environment = {**os.environ, "LOAD_HEADERS": running.headers}
+    arguments = [running.port, "/v1/chat/completions", connections, seconds, kind, running.model, key or running.key, chars]
+    environment = {**os.environ, "LOAD_HEADERS": running.headers, "LOAD_SAME": "1" if same else ""}
     command = ["taskset", "-c", "1", sys.executable, str(HERE / "load.py"), *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     if done.returncode:
@@ -150,7 +161,9 @@ def measure(folder: pathlib.Path, seconds: float, rounds: int) -> dict[str, obje
     floor += ["--loop", "uvloop", "--http", "httptools", "--app-dir", str(HERE), "floor:app"]
     gateway = [sys.executable, "-m", "gateway", "serve", "--policies", str(folder / "policies"), "--port", str(GATEWAY_PORT)]
     gateway += ["--ops-port", "9181", "--state", str(folder / "state")]
-    cells: dict[str, dict[str, list[float]]] = {cell[0]: {"floor": [], "gateway": [], "store": [], "p50": [], "p99": []} for cell in CELLS}
+    cells: dict[str, dict[str, list[float]]] = {
+        cell[0]: {"floor": [], "gateway": [], "store": [], "p50": [], "p99": []} for cell in (*CELLS, *MORE)
+    }
     ready, memory = [], []
     for _ in range(rounds):
         for who, command, port, key, model, headers in (
@@ -168,6 +181,14 @@ def measure(folder: pathlib.Path, seconds: float, rounds: int) -> dict[str, obje
                         cells[label]["p50"].append(result["p50_ms"])
                         cells[label]["p99"].append(result["p99_ms"])
                 if who == "gateway":
+                    for label, of, same in MORE:
+                        load(running, 8, "plain", 400, 1.0, of, same=same)
+                        result = load(running, 64, "plain", 400, seconds, of, same=same)
+                        cells[label]["floor"].append(cells[PLAIN]["floor"][-1])
+                        cells[label]["gateway"].append(result["cpu_us"] / result["ok"])
+                        cells[label]["store"].append(result["store_us"] / result["ok"])
+                        cells[label]["p50"].append(result["p50_ms"])
+                        cells[label]["p99"].append(result["p99_ms"])
                     ready.append(ready_s)
                     memory.append(running.memory_mb())
             finally:
@@ -179,7 +200,7 @@ def report(measured: dict[str, object], *, as_json: bool) -> int:
     """Print the ratios; 1 if one passes what it may be."""
     cells: dict[str, dict[str, list[float]]] = measured["cells"]  # type: ignore[assignment]
     rows, missed = [], 0
-    for label, _, _, _, _, most in CELLS:
+    for label, most in (*((cell[0], cell[5]) for cell in CELLS), (LIMITED, None), (HIT, None)):
         found = cells[label]
         ratio = statistics.median(ours / floor for ours, floor in zip(found["gateway"], found["floor"], strict=True))
         over = most is not None and ratio > most
@@ -188,15 +209,21 @@ def report(measured: dict[str, object], *, as_json: bool) -> int:
             "what": label, "floor_us": round(statistics.median(found["floor"]), 1), "gateway_us": round(statistics.median(found["gateway"]), 1),
             "store_us": round(statistics.median(found["store"]), 1), "ratio": round(ratio, 2), "at_most": most, "p50_ms": round(statistics.median(found["p50"]), 1), "p99_ms": round(statistics.median(found["p99"]), 1),
         })  # fmt: skip
+    floors = zip(cells[LIMITED]["gateway"], cells[PLAIN]["gateway"], cells[PLAIN]["floor"], strict=True)
+    added = statistics.median((limited - plain) / floor for limited, plain, floor in floors)
+    hit = statistics.median(kept / plain for kept, plain in zip(cells[HIT]["gateway"], cells[PLAIN]["gateway"], strict=True))
+    missed += (added > LIMITS_FLOORS_MAX) + (hit >= 1.0)
     ready_s, worker_mb = statistics.median(measured["ready_s"]), max(measured["worker_mb"])  # type: ignore[call-overload]
     missed += (ready_s > READY_S_MAX) + (worker_mb > WORKER_MB_MAX)
     if as_json:
-        print(json.dumps({"cells": rows, "ready_s": ready_s, "worker_mb": worker_mb}))
+        told = {"cells": rows, "limits_floors": round(added, 2), "hit_of_plain": round(hit, 2), "ready_s": ready_s, "worker_mb": worker_mb}
+        print(json.dumps(told))
         return int(missed > 0)
     print(f"{'CPU per':32}{'floor µs':>10}{'gateway µs':>12}{'store µs':>10}{'ratio':>8}{'at most':>9}{'p50 ms':>9}{'p99 ms':>9}")
     for row in rows:
         most = f"{row['at_most']:.1f}" if row["at_most"] else "-"
         print(f"{row['what']:32}{row['floor_us']:>10}{row['gateway_us']:>12}{row['store_us']:>10}{row['ratio']:>8}{most:>9}{row['p50_ms']:>9}{row['p99_ms']:>9}")
+    print(f"rates and budgets add {added:.2f} floors (at most {LIMITS_FLOORS_MAX}); a hit costs {hit:.2f} of a relayed request (less than 1)")
     print(f"ready after {ready_s:.2f} s (at most {READY_S_MAX:.0f}); {worker_mb:.0f} MB a worker after load (at most {WORKER_MB_MAX:.0f})")
     return int(missed > 0)
 

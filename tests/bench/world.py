@@ -7,7 +7,7 @@ import hashlib
 import pathlib
 import sys
 
-KEY = "rg_live_bench_" + hashlib.sha256(b"a key for a benchmark").hexdigest()
+KEY, LIMITED_KEY, CACHED_KEY = (f"rg_live_{name}_" + hashlib.sha256(b"a key for a benchmark").hexdigest() for name in ("bench", "limited", "cached"))
 MODELS = 5
 ENDPOINTS = 10
 COUNTRIES = ["DE", "FR", "IT", "ES", "NL", "BE", "AT", "FI", "IE", "PT"]
@@ -58,18 +58,32 @@ def residency() -> str:
     return "\n".join(lines) + "\n"
 
 
-COST = "preferences:\n  - {id: cheapest, rank: {cost: 1, latency: 0.3}}\nat_most: {usd_per_request: 1.00}\n"
+COST = """preferences:
+  - {id: cheapest, rank: {cost: 1, latency: 0.3}}
+at_most: {usd_per_request: 1.00}
+cache:
+  - {id: whatever-it-asks, when: {tenant: cached}, ttl: 1h}
+"""
+LIMITS = """    rates: {requests: 60000000/min, tokens: 60000000000/min, concurrency: 10000}
+    budgets: [{usd: 10000000, per: month}, {tokens: 900000000000, per: day}]
+"""
 
 
 def access() -> str:
-    digest = hashlib.sha256(KEY.encode()).hexdigest()
-    return (
-        "tenants:\n  bench:\n    facts:\n"
-        "      region: {within: EEA, default: DE, source: a benchmark}\n"
-        "      data_class: {within: {at_least: public}, default: personal}\n"
-        "      categories: {within: [health, card]}\n"
-        f'    keys: [{{id: bench, sha256: "{digest}"}}]\n'
-    )
+    """Three tenants that may say the same: one without limits, one with rates and budgets that it never comes near, and one whose
+    answers are kept."""
+    lines = ["tenants:"]
+    for tenant, key, more in (("bench", KEY, ""), ("limited", LIMITED_KEY, LIMITS), ("cached", CACHED_KEY, "")):
+        lines += [
+            f"  {tenant}:",
+            "    facts:",
+            "      region: {within: EEA, default: DE, source: a benchmark}",
+            "      data_class: {within: {at_least: public}, default: personal}",
+            "      categories: {within: [health, card]}",
+            *more.splitlines(),
+            f'    keys: [{{id: {tenant}, sha256: "{hashlib.sha256(key.encode()).hexdigest()}"}}]',
+        ]
+    return "\n".join(lines) + "\n"
 
 
 def headers() -> str:

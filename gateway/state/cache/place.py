@@ -135,8 +135,9 @@ class SharedPlace:
     def _given(self, landed: Landed) -> Recalled:
         """An entry as this request is given it, if it is as fresh as it wishes."""
         entry, request, now = landed.entry, self._request, self._cache.clock.now()
-        wished = request.wish.age_s_max
-        if entry.ends <= now or (wished is not None and now - entry.made > wished):
+        wished, age_s = request.wish.age_s_max, now - entry.made
+        # whoever shares it may have let it be kept for longer than this request lets it
+        if entry.ends <= now or age_s >= self._keeping.ttl_s or (wished is not None and age_s > wished):
             return Recalled(Recall.MISS)
         body = entry.body
         if request.stream:

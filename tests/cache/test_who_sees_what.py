@@ -1,0 +1,182 @@
+"""Whatever is asked, by whomever, under whatever policies: nobody is given what is not theirs, or is from where they may not go."""
+
+import asyncio
+import sys
+import types
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from inprocess import run
+from store_servers import Server, opened, single
+from who_sees import HOME, TENANTS, WHERE, Asked, Line, Moved, Parts, Passed, Purged, Reloaded, Rulebook, Step, Watching
+
+from gateway import pipeline
+from gateway.core import caching
+from gateway.core.exchange import ANY, Wish
+from gateway.state.cache import cache, place, sealing
+
+PATHS: Final = {"caching": "gateway.core.caching", "sealing": "gateway.state.cache.sealing", "place": "gateway.state.cache.place"}
+COUNTRIES: Final = (frozenset({"DE"}), frozenset({"DE", "FR"}), frozenset({"CN"}), frozenset({"DE", "FR", "CN"}))
+lines = st.lists(
+    st.builds(Line, st.sampled_from((None, *TENANTS)), st.sampled_from((None, "faq")), st.sampled_from((60, 3600))), max_size=3
+).map(tuple)
+rulebooks = st.builds(
+    Rulebook, st.sampled_from(COUNTRIES), st.sampled_from(COUNTRIES), st.booleans(), st.sampled_from(("DE", "CN")), lines
+)
+wishes = st.sampled_from((ANY, ANY, ANY, ANY, Wish(look=False), Wish(look=False, keep=False), Wish(age_s_max=30.0)))
+asks = st.builds(
+    Asked,
+    st.sampled_from(TENANTS),
+    st.sampled_from(("DE", "CN")),
+    st.booleans(),
+    st.integers(0, 1),
+    st.booleans(),
+    wishes,
+    st.sampled_from((frozenset(), frozenset({"far"}), frozenset({"one"}))),
+    st.integers(0, 1),
+)
+
+
+def steps(books: Sequence[Rulebook]) -> st.SearchStrategy[list[Step]]:
+    """Mostly questions; `books` come and go."""
+    number = st.integers(0, 7)
+    others = st.one_of(
+        st.sampled_from(books).map(Reloaded),
+        st.sampled_from((20, 45, 1800)).map(Passed),
+        st.sampled_from(TENANTS).map(Purged),
+        st.builds(Moved, number, number, st.sampled_from(("", *WHERE))),
+    )
+    return st.lists(st.one_of(asks, asks, asks, others), min_size=4, max_size=25)
+
+
+courses = st.lists(rulebooks, min_size=1, max_size=3).flatmap(lambda books: st.tuples(st.just(books[0]), steps(books)))
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with single() as server:
+        yield server
+
+
+def watched(server: Server, rulebook: Rulebook, taken: Sequence[Step], parts: Parts) -> Watching:
+    """What was seen on a course, from an empty store."""
+    seen: list[Watching] = []
+
+    async def main() -> None:
+        server.ask("FLUSHALL")
+        async with opened(server.url) as one, opened(server.url) as other:
+            watching = Watching(server, [one, other], rulebook, parts, asyncio.get_running_loop())
+            try:
+                for step in taken:
+                    await watching.take(step)
+            finally:
+                await watching.close()
+            seen.append(watching)
+
+    run(main)
+    return seen[0]
+
+
+@settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
+@given(course=courses)
+def test_nobody_is_given_what_is_not_theirs(server: Server, course: tuple[Rulebook, list[Step]]) -> None:
+    assert watched(server, *course, Parts()).complaints == []
+
+
+def copy(module: types.ModuleType, *spoils: tuple[str, str], **others: types.ModuleType) -> types.ModuleType:
+    """A copy of `module` whose text reads otherwise, and which imports `others` in place of what it imports by those names."""
+    text = Path(str(module.__file__)).read_text()
+    for good, bad in spoils:
+        assert text.count(good) == 1, f"the text to be spoilt stands there {text.count(good)} times: {good}"
+        text = text.replace(good, bad)
+    for name, other in others.items():
+        text = text.replace(f"from {PATHS[name]} import", f"from {other.__name__} import")
+    found = types.ModuleType(f"{module.__name__} spoilt {len(sys.modules)}".replace(" ", "_").replace(".", "_"))
+    sys.modules[found.__name__] = found
+    exec(compile(text, found.__name__, "exec"), found.__dict__)  # noqa: S102
+    return found
+
+
+def with_caching(*spoils: tuple[str, str]) -> Parts:
+    return Parts(exchange=copy(pipeline, caching=copy(caching, *spoils)).exchange)
+
+
+def with_sealing(*spoils: tuple[str, str]) -> Parts:
+    return Parts(cache=copy(cache, sealing=copy(sealing, *spoils)).SharedCache)
+
+
+def with_place(*spoils: tuple[str, str]) -> Parts:
+    return Parts(cache=copy(cache, place=copy(place, *spoils)).SharedCache)
+
+
+ALLOWED: Final = 'f"{policy.hash}/{decision.eligibility.mask:x}/{preferred:x}"'
+MASK: Final = "    return view.deployments[index] if index is not None and decision.fitting >> index & 1 else None"
+BOUND: Final = "_framed(self._scope, name, deployment)"
+ANYWHERE: Final = COUNTRIES[3]
+ALL: Final = (Line(None, None, 3600),)
+SHARED: Final = (Line(None, "faq", 3600),)
+BOOK: Final = Rulebook(ANYWHERE, ANYWHERE, False, "DE", ALL)
+LAB: Final = Asked("lab")
+OTHER: Final = Asked("lab", question=1)
+Course = tuple[Rulebook, list[Step]]
+
+BUGS: Final[dict[str, tuple[Callable[[], Parts], Course]]] = {
+    "the tenant is left out of the key": (
+        lambda: with_caching(('return f"tenant/{tenant}"', 'return "tenant/all"')),
+        (BOOK, [LAB, Asked("clinic")]),
+    ),
+    "whoever shares something shares all": (
+        lambda: with_caching(("shares.pop() if len(shares) == 1 else None", "max((one for one in shares if one), default=None)")),
+        (replace(BOOK, lines=(*SHARED, Line("lab", None, 60))), [LAB, Asked("clinic")]),
+    ),
+    "neither key nor hit knows what is allowed": (
+        lambda: with_caching((ALLOWED, "policy.hash"), (MASK, "    return view.deployments[index]")),
+        (replace(BOOK, german=HOME["DE"], lines=SHARED), [Asked("lab", "CN"), Asked("clinic", "DE")]),
+    ),
+    "the key does not say which policy": (
+        lambda: with_caching((ALLOWED, ALLOWED.replace("{policy.hash}", ""))),
+        (BOOK, [LAB, Reloaded(replace(BOOK, lines=(Line(None, None, 1800),))), LAB]),
+    ),
+    "the labels of the store are not asked": (
+        lambda: with_caching(("if spot is not None and", "if False and")),
+        (replace(BOOK, strict=True, store_in="CN"), [replace(LAB, personal=True)] * 2),
+    ),
+    "a value is not bound to its name": (
+        lambda: with_sealing((BOUND, "_framed(self._scope, deployment)")),
+        (BOOK, [LAB, OTHER, Moved(0, 1), LAB, OTHER]),
+    ),
+    "a value is not bound to where it was made": (
+        lambda: with_sealing((BOUND, "_framed(self._scope, name)")),
+        (BOOK, [LAB, Moved(0, 0, "two/alpha"), LAB]),
+    ),
+    "whoever keeps for long gives others what is old": (
+        lambda: with_place(("age_s >= self._keeping.ttl_s or ", "")),
+        (replace(BOOK, lines=(*SHARED, Line("lab", "faq", 60))), [Asked("clinic"), Passed(90), LAB]),
+    ),
+    "the wish for something fresh is not heard": (
+        lambda: with_place((" or (wished is not None and age_s > wished)", "")),
+        (BOOK, [LAB, Passed(45), replace(LAB, wish=Wish(age_s_max=30.0))]),
+    ),
+    "all questions are one": (
+        lambda: Parts(cache=copy(cache, ("orjson.dumps(sent, ", "orjson.dumps({}, ")).SharedCache),
+        (BOOK, [LAB, OTHER]),
+    ),
+}
+
+
+@pytest.mark.parametrize("bug", BUGS)
+def test_a_planted_bug_is_caught(server: Server, bug: str) -> None:
+    spoilt, course = BUGS[bug]
+    assert watched(server, *course, Parts()).complaints == []
+    assert watched(server, *course, spoilt()).complaints, "nobody complained"
+
+
+def test_the_copies_are_as_good_as_the_originals_and_something_is_given(server: Server) -> None:
+    for parts in (with_caching(), with_sealing(), with_place()):
+        seen = watched(server, BOOK, [LAB, replace(LAB, stream=True, worker=1), Asked("clinic"), LAB], parts)
+        assert (seen.complaints, seen.hits) == ([], 2)

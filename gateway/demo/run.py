@@ -30,6 +30,7 @@ from gateway.simulators.engine import EngineError
 SHOWN: Final = "letters"  # the key of the lines to try: it may use most models, and declare something
 POLL_S: Final = 0.1  # how often the ledger is looked at for new lines
 STEP_S_MAX: Final = 60.0  # a small model on a busy machine takes a few seconds
+ASKED_MAX: Final = 3  # for an answer that is kept: on a busy machine the store may be too late once, and that is a miss
 GIVEN_AGAIN: Final = frozenset({"hit", "joined"})  # what an answer says of the cache that came out of it
 
 
@@ -152,9 +153,12 @@ async def _tour(places: Places, supervisor: Supervisor, folder: Path, *, as_json
     tail, rows, wrong = Tail(folder / "ledger"), [], 0
     for number, step in enumerate(TOUR, 1):
         places.fail(step.faults)
-        places.arrived()
-        seen = await _send(step, supervisor.port)
-        arrived = places.arrived()
+        for _ in range(ASKED_MAX):
+            places.arrived()
+            seen = await _send(step, supervisor.port)
+            arrived = places.arrived()
+            if seen.cache == step.cache or not step.cache:
+                break
         problems = _compare(step, seen, arrived)
         wrong += bool(problems)
         line = _line(tail, seen.decision)

@@ -147,11 +147,11 @@ BUGS: Final[dict[str, tuple[Callable[[], Parts], Course]]] = {
         (replace(BOOK, strict=True, store_in="CN"), [replace(LAB, personal=True)] * 2),
     ),
     "a value is not bound to its name": (
-        lambda: with_sealing((BOUND, "_framed(self._scope, deployment)")),
+        lambda: with_sealing((BOUND, '_framed(self._scope, b"", deployment)')),
         (BOOK, [LAB, OTHER, Moved(0, 1), LAB, OTHER]),
     ),
     "a value is not bound to where it was made": (
-        lambda: with_sealing((BOUND, "_framed(self._scope, name)")),
+        lambda: with_sealing((BOUND, '_framed(self._scope, name, b"")')),
         (BOOK, [LAB, Moved(0, 0, "two/alpha"), LAB]),
     ),
     "whoever keeps for long gives others what is old": (

@@ -22,12 +22,12 @@ from urllib.parse import urlsplit
 
 import orjson
 
-from gateway import defects
+from gateway import cordons, defects, revocations
 from gateway.checks import Checks
 from gateway.clock import SystemClock
 from gateway.config.secrets import Secrets, resolve_secrets
 from gateway.control.tokens import NOBODY, Tokens
-from gateway.cordons import Cordons, Unreadable, read_cordoned
+from gateway.cordons import Cordons, read_cordoned
 from gateway.core.policy import Deployment, Endpoint, Policy, Snapshot
 from gateway.fleet import Fleet, InForce, surroundings
 from gateway.ledger.changes import ChangeLog
@@ -38,6 +38,7 @@ from gateway.purges import Purges
 from gateway.recovery import Recovery
 from gateway.reload.history import History
 from gateway.reload.reloader import Reloader
+from gateway.revocations import Revocations, read_revoked
 from gateway.state.cache.secret import BadSecret, given, own
 from gateway.state.store.embedded import Embedded, server_binary
 from gateway.state.store.remote import RemoteStore
@@ -121,6 +122,7 @@ class Supervisor:
         make_ledger(settings.state)
         self.embedded = embedded_for(settings, log)
         in_force = InForce(0, settings.snapshot, settings.secrets)
+        revoked = revoked_in(settings.state)
         self.fleet = Fleet(
             self._listener,
             settings.state,
@@ -129,10 +131,12 @@ class Supervisor:
             workers=settings.workers,
             demo=settings.demo,
             cordoned=cordoned_in(settings.state),
+            revoked=frozenset(bytes.fromhex(digest) for digest in revoked),
             stores=settings.stores if self.embedded is None else {**settings.stores, "state": self.embedded.url},
             cache_secret=cache_secret(settings),
         )
         self._changes = ChangeLog(settings.state / "ledger", SystemClock())
+        self._revocations = Revocations(self.fleet, settings.state, self._changes, revoked, log)
         self.reloader = None if settings.folder is None else self._reloader(settings.folder)
         self._stores: list[RemoteStore] = []
         self._tasks: set[asyncio.Task[None]] = set()
@@ -152,7 +156,7 @@ class Supervisor:
         loop.add_signal_handler(signal.SIGHUP, self._hung_up)
         if self.embedded is not None:
             self.embedded.start()
-        self._recover(loop)
+        self._ask_store(loop)
         self.fleet.start()
         await self.until_ready()
         checks = Checks(self.fleet, Asker(loop, self.fleet.snapshot.policy.bounds), time.time, self.log, defects.report)
@@ -189,8 +193,8 @@ class Supervisor:
             self.reloader.close()
         return 0
 
-    def _recover(self, loop: asyncio.AbstractEventLoop) -> None:
-        """See to it that budgets have what workers had settled that are no more."""
+    def _ask_store(self, loop: asyncio.AbstractEventLoop) -> None:
+        """See to it that budgets have what dead workers had settled, and that all machines know which keys are revoked."""
         if (url := self.fleet.stores.get("state")) is None:
             return
         state, fleet = self.settings.state, self.fleet
@@ -200,6 +204,7 @@ class Supervisor:
         recovery.look()
         fleet.on_death = recovery.look
         self._start(recovery.run())
+        self._start(self._revocations.share(store))
 
     async def until_ready(self) -> None:
         """Wait until a worker serves, or the supervisor was told to stop."""
@@ -254,10 +259,11 @@ class Supervisor:
         servers = [(serving(ops_app(self.fleet, registry.exposition)), bind(settings.ops_host, settings.ops_port))]
         if settings.admin_tokens.all:
             policies = None if self.reloader is None else Asking(self.reloader)
-            cordons = Cordons(self.fleet, settings.state, self._changes)
-            past = partial(explained, settings)
-            purges = self._purges()
-            app = admin_app(self.fleet, settings.admin_tokens, settings.decide, policies, past, cordons, purges, checks)
+            cordoning, past = Cordons(self.fleet, settings.state, self._changes), partial(explained, settings)
+            purges, revoked = self._purges(), self._revocations
+            app = admin_app(
+                self.fleet, settings.admin_tokens, settings.decide, policies, past, cordoning, purges, checks, revoked
+            )
             servers.append((serving(app), bind("127.0.0.1", settings.admin_port)))
         for server, listener in servers:
             self._start(server.serve(sockets=[listener]))
@@ -348,7 +354,15 @@ def cordoned_in(state: Path) -> frozenset[str]:
     """The endpoints that were cordoned when the gateway stopped. Raises CannotStart."""
     try:
         return read_cordoned(state)
-    except Unreadable as error:
+    except cordons.Unreadable as error:
+        raise CannotStart(str(error)) from error
+
+
+def revoked_in(state: Path) -> Mapping[str, str]:
+    """The ids of the keys that were revoked when the gateway stopped, by digest. Raises CannotStart."""
+    try:
+        return read_revoked(state)
+    except revocations.Unreadable as error:
         raise CannotStart(str(error)) from error
 
 

@@ -31,6 +31,7 @@ class Start:
     demo: bool
     workers: int = 1  # how many there are: limits are shared among them
     cordoned: frozenset[str] = frozenset()  # endpoints
+    revoked: frozenset[bytes] = frozenset()  # sha256 of keys' texts
     epoch: int = 0  # of the snapshot: counts the switches from one to another
     stores: dict[str, str] = field(default_factory=dict, repr=False)  # URLs of shared stores by name; they may hold passwords
     cache_spot: Spot | None = None  # which of them the cache is in
@@ -76,11 +77,18 @@ class Health:
 
 
 @dataclass(frozen=True, slots=True)
+class Revoke:
+    """Let nobody in with a key of `digests` (sha256 of keys' texts; all there are); say how many they are (`revoked`)."""
+
+    digests: frozenset[bytes]
+
+
+@dataclass(frozen=True, slots=True)
 class Drain:
     """Stop accepting, finish what is under way, exit."""
 
 
-Command = Start | Prepare | Commit | Abandon | Cordon | Health | Drain
+Command = Start | Prepare | Commit | Abandon | Cordon | Health | Revoke | Drain
 
 
 def pack(command: Command) -> bytes:

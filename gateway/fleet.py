@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from gateway.channel import Abandon, Commit, Cordon, Drain, Health, Prepare, Start, pack, read_report
+from gateway.channel import Abandon, Commit, Cordon, Drain, Health, Prepare, Revoke, Start, pack, read_report
 from gateway.core.caching import spot_of
 from gateway.core.live import Checked
 from gateway.core.policy import Snapshot
@@ -85,6 +85,7 @@ class Fleet:
         workers: int,
         demo: bool,
         cordoned: frozenset[str] = frozenset(),
+        revoked: frozenset[bytes] = frozenset(),
         stores: Mapping[str, str] | None = None,
         cache_secret: bytes = b"",
         answer_s_max: float = ANSWER_S_MAX,
@@ -99,6 +100,7 @@ class Fleet:
         self.cordoned = cordoned  # endpoints that get no requests
         self.checked: Mapping[str, Checked] = {}  # what health checks have against endpoints
         self.switched: Callable[[], None] = lambda: None  # called when another snapshot has come into force
+        self.revoked = revoked  # sha256 of keys that nobody is let in with; it only grows
         self._listener = listener
         self._state = state
         self._demo = demo
@@ -184,6 +186,7 @@ class Fleet:
             self._demo,
             self._workers,
             self.cordoned,
+            self.revoked,
             now.epoch,
             self.stores,
             *self._cache,
@@ -281,6 +284,19 @@ class Fleet:
         self.checked = checked
         for process in list(self.processes.values()):
             process.send(pack(Health(dict(checked))))
+
+    async def revoke(self, digests: frozenset[bytes]) -> None:
+        """Have no worker let anybody in with a key of `digests`, which are those of before and more. Returns when that is so."""
+        async with self._switching:
+            self.revoked = digests
+            for process in list(self.processes.values()):
+                process.send(pack(Revoke(digests)))
+
+            def late() -> list[tuple[int, Process]]:
+                living = self.processes.items()
+                return [(number, process) for number, process in living if process.report.get("revoked") != len(digests)]
+
+            await self._replaced(late, "revoke as it was told")
 
     async def _replaced(self, late: Callable[[], list[tuple[int, Process]]], what: str) -> None:
         """Wait until no worker is late to do `what`; those that are for too long are killed, and others take their place."""

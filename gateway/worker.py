@@ -21,7 +21,7 @@ from typing import Final
 import uvloop
 
 from gateway import defects
-from gateway.channel import Abandon, Commit, Cordon, Drain, Health, Prepare, Start, pack_report, read_command
+from gateway.channel import Abandon, Commit, Cordon, Drain, Health, Prepare, Revoke, Start, pack_report, read_command
 from gateway.clock import SystemClock
 from gateway.core.policy import Snapshot
 from gateway.ledger.audit import Audit
@@ -103,6 +103,7 @@ class Worker:
             warmth=self.warm.under(affinity),
         )
         self.plane = Plane(world, snapshot, demo=start.demo)
+        self.plane.revoked = start.revoked
         self.server = Server(self.plane, listener)
 
     def _store(self, name: str, url: str) -> RemoteStore:
@@ -174,6 +175,7 @@ class Worker:
             "upstream_connections": dict(stats.open_by_endpoint),
             "upstream_in_flight": self.live.in_flight,
             "queued": self.live.queued,
+            "revoked": len(self.plane.revoked),
             "cordoned": sorted(self.live.cordoned),
             "stores": {name: store.why for name, store in self._stores.items()},
             "live": self.live.rows(self.clock.now()),
@@ -253,6 +255,8 @@ async def _listen(worker: Worker, reader: asyncio.StreamReader, writer: asyncio.
                 worker.live.cordon(endpoints)
             case Health(found):
                 worker.live.check(found, worker.clock.now())
+            case Revoke(digests):
+                worker.plane.revoked = digests
             case Start():
                 continue  # it has
         writer.write(worker.report())

@@ -18,6 +18,7 @@ from gateway import defects
 from gateway.control.answers import error
 from gateway.control.cache_routes import Purges, add_cache_routes
 from gateway.control.cordon_routes import Cordons, add_cordon_routes
+from gateway.control.key_routes import Revocations, add_key_routes
 from gateway.control.policy_routes import Policies, add_policy_routes
 from gateway.control.tokens import POLICY, Tokens
 from gateway.core.answer import Problem
@@ -64,6 +65,7 @@ def admin_app(
     cordons: Cordons | None = None,
     purges: Purges | None = None,
     checks: Checks | None = None,
+    revocations: Revocations | None = None,
 ) -> FastAPI:
     """`decide` explains a request given as facts or whole; it raises Problem for one that can't be. `past` explains a decision of
     the ledger by its id: an HTTP status, and the explanation or why there is none. None: that is not offered."""
@@ -131,6 +133,8 @@ def admin_app(
         add_cordon_routes(app, fleet, cordons)
     if purges is not None:
         add_cache_routes(app, fleet, purges)
+    if revocations is not None:
+        add_key_routes(app, fleet, revocations)
     return app
 
 

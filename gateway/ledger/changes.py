@@ -3,7 +3,7 @@
     prev, kind: "changed", at, by, how, result, from, to, why
 
 `by` is who asked (a role and where its token comes from, a signal, the folder), never a token. `from` and `to` are snapshots;
-they are empty where none is changed (`how`: cordon, uncordon, purge), and `why` says which endpoint or answers it is about.
+they are empty where none is changed (`how`: cordon, uncordon, purge, revoke), and `why` says what it is about.
 """
 
 from pathlib import Path

@@ -6,6 +6,7 @@ nothing of whether its id exists.
 
 import hashlib
 import hmac
+from collections.abc import Set
 from dataclasses import dataclass
 
 from gateway.core.answer import Problem
@@ -35,14 +36,14 @@ def shown(authorization: str | None) -> Shown:
     return Shown(_id_in(text) if len(text) <= KEY_CHARS_MAX else "", digest)
 
 
-def identify(access: Access, found: Shown, now: float, *, demo: bool) -> Key:
-    """The key that was shown, good at `now` (UTC seconds). Raises Problem (401)."""
+def identify(access: Access, found: Shown, now: float, revoked: Set[bytes], *, demo: bool) -> Key:
+    """The key that was shown, good at `now` (UTC seconds) and not among `revoked` (digests). Raises Problem (401)."""
     key = access.keys.get(found.id)
     if not hmac.compare_digest(found.digest, key.digest if key is not None else NOBODY) or key is None:
         raise _unauthorized("this key is not known here")
     if key.demo and not demo:
         raise _unauthorized("demo keys work in `gateway demo` only; make one with `gateway keys new`")
-    if key.revoked:
+    if key.revoked or key.digest in revoked:
         raise _unauthorized(f"key `{key.id}` has been revoked")
     if key.expires is not None and now >= key.expires:
         raise _unauthorized(f"key `{key.id}` has expired; ask the gateway's admin for a new one")

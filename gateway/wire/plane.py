@@ -46,6 +46,7 @@ class Plane:
         self.demo = demo
         self.in_flight = 0
         self.heads = Heads()
+        self.revoked: frozenset[bytes] = frozenset()  # digests of keys, besides those that the policy says are
         self._timeline = Timeline(snapshot)
         self._estimator = Estimator()
         self._desk: Desk | None = None
@@ -107,7 +108,7 @@ class Plane:
     def _serve(self, serve: "Handler", incoming: Incoming, client: Client) -> Awaitable[Answer]:
         now = self.world.clock.now()
         desk = self.desk(now)
-        key = identify(desk.view.snapshot.access, incoming.head.shown(), now, demo=self.demo)
+        key = identify(desk.view.snapshot.access, incoming.head.shown(), now, self.revoked, demo=self.demo)
         return serve(self, desk, key, incoming, client, now)
 
     async def _chat(self, desk: Desk, key: Key, incoming: Incoming, client: Client, now: float) -> Answer:

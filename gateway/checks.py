@@ -19,7 +19,7 @@ from gateway.state.health import Standing, load_of
 from gateway.upstream.address import Address, address_of
 from gateway.upstream.asking import Answer, NotAnswered
 
-CHECK_S_MAX: Final = 5.0  # for one answer; an engine that takes longer to say that it is well is not, or its event loop is stuck
+CHECK_S_MAX: Final = 5.0  # for one answer, however often it is asked: an engine that needs longer has a loop that is stuck
 
 
 class Fleet(Protocol):
@@ -162,7 +162,7 @@ class Checks:
             self._standings[name] = self._standings[name].with_load(load)
 
     async def _get(self, place: Place, path: str) -> Answer:
-        return await self._asker.get(place.endpoint, place.secret, path, min(CHECK_S_MAX, place.check.every_s))
+        return await self._asker.get(place.endpoint, place.secret, path, CHECK_S_MAX)
 
     # --- all of them ----------------------------------------------------------------------------------------------------
 

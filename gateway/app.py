@@ -43,6 +43,7 @@ from gateway.state.cache.secret import BadSecret, given, own
 from gateway.state.store.embedded import Embedded, server_binary
 from gateway.state.store.remote import RemoteStore
 from gateway.state.store.url import bad_urls, parse
+from gateway.thresholds import Thresholds
 from gateway.upstream.asking import Asker
 
 if TYPE_CHECKING:
@@ -157,6 +158,7 @@ class Supervisor:
         if self.embedded is not None:
             self.embedded.start()
         self._ask_store(loop)
+        self._start(Thresholds(self.fleet, self.log).run())
         self.fleet.start()
         await self.until_ready()
         checks = Checks(self.fleet, Asker(loop, self.fleet.snapshot.policy.bounds), time.time, self.log, defects.report)

@@ -68,11 +68,12 @@ class Worker:
         self.live = LocalLive(bounds, snapshot.policy.deployments, start.workers)
         self.live.cordon(start.cordoned)
         self.live.check(start.checked, self.clock.now())
-        self.meter = WorkerMeter(snapshot)
+        limited: dict[tuple[str, ...], float] = {}  # counted by the limiter, told by the meter
+        self.meter = WorkerMeter(snapshot, limited)
         self._stores = {name: self._store(name, url) for name, url in start.stores.items()}
         self.store: Store | None = self._stores.get("state")  # limits and what else is no content
         self._accounts = accounts_of(self.store, start, self.ledger.chain, self.clock, loop)
-        self.limiter = AccountLimiter(self._accounts, snapshot, self.clock.now())
+        self.limiter = AccountLimiter(self._accounts, snapshot, self.clock.now(), limited)
         self._hints: Hints | None = None
         if self.store is not None:
             self._hints = Hints(self.store, self.live, self.clock, os.urandom(8).hex(), defects.report)
@@ -180,6 +181,7 @@ class Worker:
             "stores": {name: store.why for name, store in self._stores.items()},
             "live": self.live.rows(self.clock.now()),
             "cache_bytes": 0 if self.opener.cache is None else self.opener.cache.bytes,
+            "limits": self.limiter.rows(self.clock.now()),
             "metrics": self.meter.totals(),
         })  # fmt: skip
 

@@ -21,8 +21,11 @@ from gateway.control.cordon_routes import Cordons, add_cordon_routes
 from gateway.control.key_routes import Revocations, add_key_routes
 from gateway.control.policy_routes import Policies, add_policy_routes
 from gateway.control.tokens import POLICY, Tokens
+from gateway.core.accounts import Slots
 from gateway.core.answer import Problem
+from gateway.core.limits import all_limits
 from gateway.core.policy import Places, Snapshot
+from gateway.core.used import Used, used
 
 LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 BODY_BYTES_MAX: Final = 20_000_000  # as much as a client's request may be
@@ -127,6 +130,11 @@ def admin_app(
         found = [_described(deployment, reports, fleet.cordoned) for deployment in fleet.snapshot.policy.deployments]
         return {"endpoints": [{**one, "health": rows.get(one["endpoint"])} for one in found]}
 
+    @app.get("/admin/v1/limits")
+    def limits() -> dict[str, Any]:
+        """Every rate, budget and quota: whose it is, what is left of it among all, and when all of it is there again."""
+        return {"limits": [_limit(one) for one in used(all_limits(fleet.snapshot), fleet.reports)]}
+
     if policies is not None:
         add_policy_routes(app, policies)
     if cordons is not None:
@@ -154,6 +162,21 @@ def _described(deployment: Any, reports: list[Mapping[str, Any]], cordoned: Iter
         "open_connections": sum(report.get("upstream_connections", {}).get(endpoint.id, 0) for report in reports),
         "in_flight": sum(report.get("upstream_in_flight", {}).get(endpoint.id, 0) for report in reports),
         "live": [found for report in reports if (found := _live(report, deployment.id, endpoint.id))],
+    }
+
+
+def _limit(one: Used) -> dict[str, Any]:
+    limit = one.limit
+    return {
+        "id": limit.terms.id,
+        "whose": limit.whose,
+        "says": limit.says,
+        "unit": "at once" if isinstance(limit.terms.of, Slots) else str(limit.unit),
+        "amount": limit.terms.of.amount,
+        "left": one.left,
+        "reset_s": one.reset_s,
+        "past": [float(share) for share in one.past],
+        "alone": one.alone,
     }
 
 

@@ -98,13 +98,20 @@ def of_plans(policy: Policy) -> tuple[Limit, ...]:
     return tuple(found)
 
 
-def books_of(snapshot: Snapshot) -> tuple[Terms, ...]:
-    """The terms of every budget and quota, each once."""
+def all_limits(snapshot: Snapshot) -> Mapping[str, Limit]:
+    """Every limit there is, by the id of its account."""
     access, policy = snapshot.access, snapshot.policy
-    limits = [limit for key in access.keys for limit in of_caller(access, key).budgets]
+    callers = [of_caller(access, key) for key in access.keys]
+    limits = [limit for caller in callers for limit in (*caller.rates, *caller.budgets)]
     limits += [limit for budgets in of_tags(policy).values() for limit in budgets]
+    limits += [limit for deployment in policy.deployments for limit in of_place(deployment)]
     limits += of_plans(policy)
-    return tuple({limit.terms.id: limit.terms for limit in limits}.values())
+    return {limit.terms.id: limit for limit in limits}
+
+
+def books_of(snapshot: Snapshot) -> tuple[Terms, ...]:
+    """The terms of every budget and quota."""
+    return tuple(limit.terms for limit in all_limits(snapshot).values() if isinstance(limit.terms.of, Book))
 
 
 def rates_of(kind: str, name: str, rates: Rates | None) -> tuple[Limit, ...]:
@@ -154,6 +161,16 @@ def spelt(rate: Rate, units: str) -> str:
     """A rate for people: `600 requests per minute`."""
     unit = units.removesuffix("s") if rate.amount == 1 else units
     return f"{rate.amount:,} {unit} per {SPANS.get(rate.per_s) or span_word(rate.per_s)}"
+
+
+HOLDERS: Final = ("key", "tenant", "group", "tag", "endpoint", "model", "plan")
+KINDS: Final = ("requests", "tokens", "concurrency", "budget", "quota")
+
+
+def kind_of(limit: Limit) -> tuple[str, str]:
+    """What kind of holder it is that `limit` limits, and what kind of limit it is: one of HOLDERS, one of KINDS."""
+    kind, holder, *_, what = limit.terms.id.split("/")
+    return ("plan", kind) if kind == "quota" else (holder, "budget" if kind == "budget" else what)
 
 
 def span_word(seconds: int) -> str:

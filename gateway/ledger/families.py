@@ -11,6 +11,7 @@ from typing import Final
 
 from gateway.core.decide import Verdict
 from gateway.core.exchange import Ended, Recall
+from gateway.core.limits import HOLDERS, KINDS, all_limits
 from gateway.core.live import LIMITS
 from gateway.core.policy import Snapshot
 from gateway.core.rates import LIMITED
@@ -45,6 +46,9 @@ AVOIDED: Final = Family("gateway_cache_avoided_usd", ("tenant",), "What the answ
 CACHE_KEPT: Final = Family("gateway_cache_keeps", ("kept",), "Answers that were to be kept, by what came of it.")
 LEDGER_FAILURES: Final = Family("gateway_ledger_failures", (), "Ledger lines that could not be kept.")
 STORE_LOST: Final = Family("gateway_store_failures", ("store", "why"), "Questions to a shared store that brought no answer.")
+LIMITED_BY: Final = Family(
+    "gateway_limited", ("holder", "limit_kind"), "Requests that a limit did not let begin, and attempts that went elsewhere for it."
+)
 COUNTERS: Final = (
     REQUESTS,
     ATTEMPTS,
@@ -58,6 +62,7 @@ COUNTERS: Final = (
     CACHE_KEPT,
     LEDGER_FAILURES,
     STORE_LOST,
+    LIMITED_BY,
 )
 
 DURATION: Final = Family("gateway_request_duration_seconds", ("api", "stream"), "From a request to its last byte.", DURATIONS_S)
@@ -78,6 +83,8 @@ QUEUED: Final = Family("gateway_queued_requests", ("endpoint",), "Requests that 
 BLOCKED: Final = Family("gateway_blocked_workers", ("deployment", "word"), "Workers that send a deployment nothing just now.")
 HEALTHY: Final = Family("gateway_endpoint_healthy", ("endpoint",), "1 if an endpoint that is asked is well, 0 if it is ill.")
 LOAD: Final = Family("gateway_endpoint_load", ("endpoint", "measure"), "What an engine says: requests, or share of its cache.")
+USED: Final = Family("gateway_limit_used_ratio", ("limit",), "How much of a budget or of a plan's quota is used, from 0 to 1.")
+PAST: Final = Family("gateway_budget_past", ("limit", "warn_at"), "1 if more than this share of a budget is used.")
 BUILD: Final = Family("gateway_build_info", ("version",), "The version that runs.")
 SNAPSHOT: Final = Family("gateway_snapshot_info", ("policy", "access"), "Content hashes of what is in force.")
 SINCE: Final = Family("gateway_snapshot_loaded_timestamp_seconds", (), "When what is in force began to serve, UTC.")
@@ -85,8 +92,8 @@ RELOAD_SUCCESS: Final = Family("gateway_reload_success", (), "1 if the last relo
 STORE_UP: Final = Family("gateway_store_up", ("store",), "Share of the workers that reach all of a shared store: 1 is all of them.")
 CHECKED: Final = (HEALTHY, LOAD)
 GAUGES: Final = (
-    READY, WORKERS, IN_FLIGHT, CLIENTS, UPSTREAM, AT_ENDPOINT, QUEUED, BLOCKED, *CHECKED, BUILD, SNAPSHOT, SINCE, RELOAD_SUCCESS,
-    STORE_UP,
+    READY, WORKERS, IN_FLIGHT, CLIENTS, UPSTREAM, AT_ENDPOINT, QUEUED, BLOCKED, *CHECKED, USED, PAST,
+    BUILD, SNAPSHOT, SINCE, RELOAD_SUCCESS, STORE_UP,
 )  # fmt: skip
 
 RELOAD_RESULTS: Final = ("applied", "unchanged", "refused")
@@ -106,7 +113,7 @@ class Labels:
     """What each label may say under one snapshot, and under those before it: what was counted keeps its name."""
 
     def __init__(self, snapshot: Snapshot, before: "Labels | None" = None) -> None:
-        policy = snapshot.policy
+        policy, limits = snapshot.policy, all_limits(snapshot)
         rules = [rule.id for rule in policy.rules]
         abilities = {ability for deployment in policy.deployments for ability in deployment.abilities}
         tools = {tool for deployment in policy.deployments for tool in deployment.endpoint.tools}
@@ -130,6 +137,10 @@ class Labels:
             "store": frozenset({"state", *(store.name for store in policy.stores)}),  # `state` may be the embedded one
             "why": frozenset(STORE_FAILURES),
             "measure": frozenset(MEASURES),
+            "holder": frozenset(HOLDERS),
+            "limit_kind": frozenset(KINDS),
+            "limit": frozenset(limits),
+            "warn_at": frozenset(str(share) for limit in limits.values() if limit.budget for share in limit.budget.warn_at),
         }
         if before is not None:
             self.allowed = {label: values | before.allowed[label] for label, values in self.allowed.items()}

@@ -27,6 +27,7 @@ from gateway.ledger.families import (
     FIRST_CONTENT,
     HISTOGRAMS,
     LEDGER_FAILURES,
+    LIMITED_BY,
     OVERHEAD,
     REFUSALS,
     REQUESTS,
@@ -64,10 +65,13 @@ class Histogram:
 class WorkerMeter:
     """All counters and histograms of one worker."""
 
-    def __init__(self, snapshot: Snapshot) -> None:
+    def __init__(self, snapshot: Snapshot, limited: dict[Key, float] | None = None) -> None:
+        """`limited` is what a limiter counts, which goes on counting: by kind of holder and of limit."""
         self._labels = Labels(snapshot)
         self._tenants: Memo[frozenset[str], str] = Memo()
         self._counters: dict[Family, dict[Key, float]] = {family: {} for family in COUNTERS}
+        if limited is not None:
+            self._counters[LIMITED_BY] = limited
         for family in COUNTERS:
             if not family.labels:
                 self._counters[family][()] = 0.0  # so that an alert on a rise has something to rise from

@@ -13,7 +13,10 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from gateway import __version__
+from gateway.core.accounts import Book
+from gateway.core.limits import Limit, all_limits
 from gateway.core.policy import Snapshot
+from gateway.core.used import used
 from gateway.ledger.families import (
     AT_ENDPOINT,
     BLOCKED,
@@ -25,6 +28,7 @@ from gateway.ledger.families import (
     IN_FLIGHT,
     LOAD,
     MEASURES,
+    PAST,
     QUEUED,
     READY,
     RELOAD_SUCCESS,
@@ -33,6 +37,7 @@ from gateway.ledger.families import (
     SNAPSHOT,
     STORE_UP,
     UPSTREAM,
+    USED,
     WORKER_EXITS,
     WORKERS,
     Family,
@@ -69,7 +74,7 @@ class Checks(Protocol):
 
 class Fleet(Protocol):
     """What is asked of the supervisor. A report has ready, in_flight, connections, upstream_connections, upstream_in_flight,
-    live, stores (why each is not there, or "") and metrics."""
+    live, limits, stores (why each is not there, or "") and metrics."""
 
     @property
     def snapshot(self) -> Snapshot:
@@ -129,6 +134,7 @@ class Registry(Collector):
         self._reloads = reloads
         self._checks = checks
         self._labels = Labels(self._snapshot)
+        self._books = _books(self._snapshot)
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
 
@@ -141,6 +147,7 @@ class Registry(Collector):
         if self._fleet.snapshot is not self._snapshot:
             self._snapshot = self._fleet.snapshot
             self._labels = Labels(self._snapshot, self._labels)
+            self._books = _books(self._snapshot)
         reports = list(self._fleet.reports)
         sums = Sums()
         for report in (self._fleet.last_words, *reports):
@@ -169,6 +176,7 @@ class Registry(Collector):
             rows = self._checks.rows()
             yield _gauge(HEALTHY, {self._labels.clean(HEALTHY, (name,)): float(row["healthy"]) for name, row in rows.items()})
             yield _gauge(LOAD, self._loads(rows))
+        yield from self._limits(reports)
         yield _gauge(BUILD, {(__version__,): 1.0})
         yield _gauge(SNAPSHOT, {(policy, access): 1.0})
         if self._reloads is not None:
@@ -202,6 +210,16 @@ class Registry(Collector):
                     found[self._labels.clean(LOAD, (name, measure))] = float(value)
         return found
 
+    def _limits(self, reports: list[Report]) -> Iterator[Metric]:
+        share, past = dict[Key, float](), dict[Key, float]()
+        for one in used(self._books, reports):
+            name, budget = one.limit.terms.id, one.limit.budget
+            share[(name,)] = one.share
+            for at in () if budget is None else budget.warn_at:
+                past[name, str(at)] = float(at in one.past)
+        yield _gauge(USED, share)
+        yield _gauge(PAST, past)
+
     def _blocked(self, reports: list[Report]) -> Mapping[Key, float]:
         found: Counter[Key] = Counter()
         for report in reports:
@@ -209,6 +227,10 @@ class Registry(Collector):
                 if place in self._labels.allowed["deployment"] and "word" in row:
                     found[self._labels.clean(BLOCKED, (place, row["word"]))] += 1
         return found
+
+
+def _books(snapshot: Snapshot) -> Mapping[str, Limit]:
+    return {name: limit for name, limit in all_limits(snapshot).items() if isinstance(limit.terms.of, Book)}
 
 
 def _gauge(family: Family, values: Mapping[Key, float]) -> Metric:

@@ -19,7 +19,7 @@ from gateway.core.budgets import SPENT, WhenSpent
 from gateway.core.charging import Counted, Unit
 from gateway.core.decide import Decision
 from gateway.core.exchange import Attempt, Ended, Fault, Outcome, Request, Scope
-from gateway.core.limits import Limit, of_caller, of_place, of_plans, of_tags, span
+from gateway.core.limits import Limit, kind_of, of_caller, of_place, of_plans, of_tags, span
 from gateway.core.live import BUDGET, QUOTA, RATE, Blocked, LiveState
 from gateway.core.policy import Deployment, Snapshot
 from gateway.core.rank import output_expected
@@ -43,7 +43,9 @@ AMOUNTS: Final = {Unit.REQUESTS: ONE, Unit.TOKENS: TOKENS, Unit.MICRO_USD: MONEY
 class Line:
     """One limit, its account, and what it is held at (`amount`). `counted` is its book, if it is one, as settlements charge it."""
 
-    __slots__ = ("account", "amount", "counted", "counted_at_peak", "id", "is_book", "is_bucket", "is_slots", "limit", "limit_text")
+    __slots__ = (
+        "account", "amount", "counted", "counted_at_peak", "id", "is_book", "is_bucket", "is_slots", "kind", "limit", "limit_text",
+    )  # fmt: skip
 
     def __init__(self, limit: Limit, account: Account) -> None:
         self.limit = limit
@@ -56,6 +58,7 @@ class Line:
         self.counted = Counted(limit.terms, limit.unit, limit.weights)
         self.counted_at_peak = Counted(limit.terms, limit.unit, limit.at_peak)
         self.limit_text = str(limit.terms.of.amount)
+        self.kind = kind_of(limit)
 
 
 Taken = tuple[Line, int]
@@ -110,9 +113,12 @@ class Place:
 class AccountLimiter:
     """All limits of one worker."""
 
-    def __init__(self, accounts: Accounts, snapshot: Snapshot, now: float) -> None:
-        """`now` in UTC seconds."""
+    def __init__(
+        self, accounts: Accounts, snapshot: Snapshot, now: float, limited: dict[tuple[str, ...], float] | None = None
+    ) -> None:
+        """`now` in UTC seconds. `limited` is where it counts what it lets not begin, by kind of holder and of limit."""
         self._accounts = accounts
+        self._limited_by = {} if limited is None else limited
         self._blocked: dict[str, Blocked] = {}  # by quotas and rates that said no
         self._next = inf  # when the first of them lets go
         self._states: dict[object, LiveState] = {}
@@ -241,18 +247,19 @@ class AccountLimiter:
             found = self._states[key] = LiveState(blocked, state.latency_ms)
         return found
 
+    def count(self, line: Line) -> None:
+        """`line` has not let something begin."""
+        self._limited_by[line.kind] = self._limited_by.get(line.kind, 0) + 1
+
     def rows(self, now: float) -> list[dict[str, Any]]:
-        """How each account stands, as JSON can hold it."""
-        return [
-            {
-                "id": line.limit.terms.id,
-                "unit": str(line.limit.unit),
-                "amount": line.limit.terms.of.amount,
-                "left": line.account.left(now),
-                "reset_s": round(line.account.reset_s(now), 3),
-            }
-            for line in self._lines.values()
-        ]
+        """How each account stands that something is used of, as JSON can hold it; see core.used."""
+        found = []
+        for name, line in self._lines.items():
+            account = line.account
+            left, alone = account.left(now), account.alone
+            if alone or left < line.limit.terms.of.amount:
+                found.append({"id": name, "left": left, "reset_s": round(account.reset_s(now), 3), "alone": alone})
+        return found
 
 
 NOBODY: Final = Caller(())
@@ -327,6 +334,7 @@ class AccountHold:
             if wait_s and (found is None or wait_s > found[0]):
                 found = wait_s, line
         wait_s, line = found or (RETRY_S, self._caller.lines[0])
+        self._limiter.count(line)
         return _problem(line, amounts[line.amount], wait_s)
 
     async def _ask(self, asks: list[Taken], now: float) -> bool:
@@ -416,6 +424,7 @@ class AccountHold:
 
     def _passed_over(self, line: Line, amount: int, now: float) -> Outcome:
         """How an attempt ended that `line` does not let begin. It says nothing of the place, and counts against nobody."""
+        self._limiter.count(line)
         if line.amount == TICKETS or (line.is_bucket and line.amount == ONE):
             self._limiter.used_up(line, amount, now)
         if line.is_book:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from decimal import Decimal
 from typing import Any
 
 import orjson
@@ -9,10 +10,13 @@ import pytest
 from exchanges import FAILED, SERVED, decided, facts, settlement, world
 from hypothesis import given
 from hypothesis import strategies as st
+from limited import Limited
+from limited import world as limited_world
 from prometheus_client.parser import text_string_to_metric_families
 from small_world import NOW
 
 from gateway import __version__
+from gateway.core.budgets import Budget
 from gateway.core.decide import decide
 from gateway.core.exchange import Ended, Fault, Kept, Needs, Outcome, Recall, Recalled, Scope, Usage
 from gateway.core.policy import Snapshot
@@ -25,6 +29,7 @@ from gateway.ledger.registry import Registry
 
 WORLD = world()
 VIEW = View(WORLD, NOW)
+BUDGETED = limited_world(key=Limited(budgets=(Budget("tokens", 100, "day", warn_at=(Decimal("0.8"), Decimal("0.9"))),)))
 REJECTED = Outcome(Ended.REJECTED, Fault.CLIENT, status=400, code="invalid_request")
 THROTTLED = Outcome(Ended.THROTTLED, Fault.OURS, Scope.DEPLOYMENT, status=429)
 BOTH = replace(FAILED, usage=Usage(uncached=10, output=2, reported=True))
@@ -175,9 +180,7 @@ WORD = st.text()
     st.dictionaries(st.text(), st.integers(0, 9), max_size=3),
     st.dictionaries(st.text(), st.fixed_dictionaries({"word": st.text()}), max_size=3),
 )
-def test_every_label_that_is_shown_is_configured(
-    callers: list[Any], upstream: dict[str, int], live: dict[str, Any]
-) -> None:
+def test_every_label_that_is_shown_is_configured(callers: list[Any], upstream: dict[str, int], live: dict[str, Any]) -> None:
     """Whatever a caller sends, and whatever a worker reports."""
     meter = WorkerMeter(WORLD)
     for tenant, asked, tool, api, outcomes in callers:
@@ -206,9 +209,10 @@ def test_names_end_in_their_units_and_every_metric_is_shown() -> None:
     assert one(fleet, "gateway_cache_requests_total", result="hit") == 1
     assert one(fleet, "gateway_cache_avoided_usd_total", tenant="clinic") == float(hit.avoided.usd) > 0
     assert one(fleet, "gateway_requests_total", tenant="clinic", api="chat", result="served") == 2
+    fleet.snapshot = BUDGETED
     busy = {"live": {"one/alpha": {"word": "breaker"}}, "upstream_in_flight": {"one": 3}, "queued": {"one": 2}}
     busy["stores"] = {"state": ""}
-    meter = WorkerMeter(WORLD)
+    meter = WorkerMeter(WORLD, {("tenant", "requests"): 1.0})
     meter.store_waited("state", 0.001)
     meter.store_failed("state", "late")
     fleet.reports = [{**fleet.reports[0], **busy}, report(meter)]
@@ -219,6 +223,24 @@ def test_names_end_in_their_units_and_every_metric_is_shown() -> None:
         assert family.name.endswith("_seconds") and {f"{family.name}_bucket", f"{family.name}_sum", f"{family.name}_count"} <= shown
     for family in GAUGES:
         assert family.name in shown
+
+
+def test_what_is_used_of_budgets_is_shown_and_which_threshold_it_is_past() -> None:
+    fleet = Fleet(
+        [{"limits": [{"id": "budget/key/ward/tokens-day", "left": 15, "reset_s": 60, "alone": False}]}], snapshot=BUDGETED
+    )
+    assert one(fleet, "gateway_limit_used_ratio", limit="budget/key/ward/tokens-day") == 0.85
+    assert one(fleet, "gateway_budget_past", limit="budget/key/ward/tokens-day", warn_at="0.8") == 1
+    assert one(fleet, "gateway_budget_past", limit="budget/key/ward/tokens-day", warn_at="0.9") == 0
+    assert one(replace(fleet, reports=[]), "gateway_limit_used_ratio", limit="budget/key/ward/tokens-day") == 0
+
+
+def test_what_limits_let_not_begin_is_counted_by_kind() -> None:
+    meter = WorkerMeter(WORLD, limited := {("tenant", "requests"): 2.0})
+    limited["a client's", "words"] = 1.0
+    fleet = Fleet([report(meter)])
+    assert one(fleet, "gateway_limited_total", holder="tenant", limit_kind="requests") == 2
+    assert one(fleet, "gateway_limited_total", holder=OTHER, limit_kind=OTHER) == 1
 
 
 def test_reloads_are_shown() -> None:

@@ -102,6 +102,11 @@ class Leased(ABC):
     def terms(self) -> Terms:
         return self._terms
 
+    @property
+    def alone(self) -> bool:
+        """Whether the store can't be asked."""
+        return self._lost
+
     def take(self, amount: int, now: float) -> Said:
         """Hold `amount`."""
         left = self._free - amount

@@ -25,6 +25,11 @@ class Account(Protocol):
     @property
     def terms(self) -> Terms: ...
 
+    @property
+    def alone(self) -> bool:
+        """Whether this worker goes by itself, since there is no store to ask."""
+        ...
+
     def take(self, amount: int, now: float) -> Said:
         """Hold `amount`."""
         ...

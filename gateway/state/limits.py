@@ -44,7 +44,7 @@ class Line:
     """One limit, its account, and what it is held at (`amount`). `counted` is its book, if it is one, as settlements charge it."""
 
     __slots__ = (
-        "account", "amount", "counted", "counted_at_peak", "id", "is_book", "is_bucket", "is_slots", "kind", "limit", "limit_text",
+        "account", "amount", "counted", "counted_at_peak", "id", "is_book", "is_bucket", "is_slots", "limit", "limit_text",
     )  # fmt: skip
 
     def __init__(self, limit: Limit, account: Account) -> None:
@@ -58,7 +58,6 @@ class Line:
         self.counted = Counted(limit.terms, limit.unit, limit.weights)
         self.counted_at_peak = Counted(limit.terms, limit.unit, limit.at_peak)
         self.limit_text = str(limit.terms.of.amount)
-        self.kind = kind_of(limit)
 
 
 Taken = tuple[Line, int]
@@ -249,13 +248,16 @@ class AccountLimiter:
 
     def count(self, line: Line) -> None:
         """`line` has not let something begin."""
-        self._limited_by[line.kind] = self._limited_by.get(line.kind, 0) + 1
+        kind = kind_of(line.limit)
+        self._limited_by[kind] = self._limited_by.get(kind, 0) + 1
 
     def rows(self, now: float) -> list[dict[str, Any]]:
         """How each account stands that something is used of, as JSON can hold it; see core.used."""
         found = []
         for name, line in self._lines.items():
             account = line.account
+            if account.untouched:  # most keys of most gateways, at most moments
+                continue
             left, alone = account.left(now), account.alone
             if alone or left < line.limit.terms.of.amount:
                 found.append({"id": name, "left": left, "reset_s": round(account.reset_s(now), 3), "alone": alone})

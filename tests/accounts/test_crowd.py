@@ -348,6 +348,26 @@ def test_a_killed_workers_slots_are_free_again_after_its_lease(server: Plain) ->
     asyncio.run(main())
 
 
+def test_what_a_killed_worker_held_of_a_budget_is_free_again_and_what_it_settled_is_not(server: Plain) -> None:
+    async def main() -> None:
+        moment = [1_800_000_000.0]
+        one, other = many(server, 2, lambda: PlainStore(server), moment)
+        terms = Terms("budget/lab/usd-day", Book(100, "day"))
+        mine, others = one.open(terms), other.open(terms)
+        assert await mine.ask(10, moment[0])
+        mine.settle(10, 10, moment[0])
+        assert await mine.ask(70, moment[0])  # with this, what was settled is said; then it is killed
+        assert not await others.ask(30, moment[0])
+        moment[0] += LEASE_S - 1
+        assert not await others.ask(30, moment[0])
+        moment[0] += 2
+        assert not await others.ask(91, moment[0])
+        assert await others.ask(90, moment[0])
+        await other.close()
+
+    asyncio.run(main())
+
+
 def test_what_is_idle_is_given_back_and_what_nobody_uses_is_forgotten(server: Plain) -> None:
     async def main() -> None:
         moment = [1_800_000_000.0]

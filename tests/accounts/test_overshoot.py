@@ -117,6 +117,36 @@ def test_while_the_store_is_lost_at_most_so_much_more_begins(
     run(main)
 
 
+def test_a_worker_that_keeps_what_lies_idle_is_found_out(server: Server) -> None:
+    """And so is one that goes by the whole of a lost limit, and not by its share."""
+
+    async def begun(*, keeps: bool, workers: int) -> int:
+        server.client.flushall()
+        of = Bucket(AMOUNT, 60) if keeps else Slots(AMOUNT)
+        hands, moment = crowd(server, workers, Terms("any/lab/it", of))
+        for _ in range(40 if keeps else 1):
+            for hand in hands:
+                await hand.flush()
+                if keeps:
+                    hand.account._free += hand.account._ahead  # what it gives back it has, too
+                    await hand.all_it_can(1)
+            moment[0] += 0.02
+        if not keeps:
+            for hand in hands:
+                hand.workers = 1
+                hand.account.lose(moment[0])
+        return sum([await hand.all_it_can(2 * AMOUNT) for hand in hands])
+
+    async def main() -> None:
+        bucket, slots = (overshoot(Terms("any/lab/it", of), 4) for of in (Bucket(AMOUNT, 60), Slots(AMOUNT)))
+        assert await begun(keeps=True, workers=4) > AMOUNT + bucket.answering
+        assert bucket.answering < AMOUNT
+        assert slots.lost is not None
+        assert await begun(keeps=False, workers=4) > AMOUNT + slots.lost
+
+    run(main)
+
+
 def test_what_it_says() -> None:
     for terms, workers, says in (
         (Terms("a", Book(9, "day"), WhenLost.REFUSE), 4, "not at all; nothing begins while the store is lost"),

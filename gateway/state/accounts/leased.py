@@ -107,6 +107,11 @@ class Leased(ABC):
         """Whether the store can't be asked."""
         return self._lost
 
+    @property
+    def untouched(self) -> bool:
+        """Whether nothing is known to be used of it."""
+        return not self._lost and not self._held and self._free + self._rest >= self._terms.of.amount
+
     def take(self, amount: int, now: float) -> Said:
         """Hold `amount`."""
         left = self._free - amount

@@ -30,6 +30,11 @@ class Account(Protocol):
         """Whether this worker goes by itself, since there is no store to ask."""
         ...
 
+    @property
+    def untouched(self) -> bool:
+        """Whether the store is asked, and nothing is known to be used of it; quick, and False where it is not sure."""
+        ...
+
     def take(self, amount: int, now: float) -> Said:
         """Hold `amount`."""
         ...

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Any, Final
 
-from gateway.commands.shared import JSON, Commands, loaded_to_ask, policies, say
+from gateway.commands.shared import JSON, Commands, loaded_to_ask, policies, say, workers
 
 FACTS: Final = {
     "region": "declared, as by x-gateway-region: countries and zones",
@@ -35,7 +35,7 @@ def add(commands: Commands) -> None:
     explain.add_argument("--request", type=Path, metavar="FILE", help="a whole request: JSON with `key`, `headers` and `body`")
     explain.add_argument("--decision", metavar="ID", help="a decision of the past: the x-gateway-decision of an answer")
     explain.add_argument("--ledger", type=Path, default=Path("state/ledger"), metavar="DIR", help="where it stands (state/ledger)")
-    explain.add_argument("--workers", type=int, default=1, metavar="N", help="how many share the limits, on all machines (1)")
+    explain.add_argument("--workers", type=workers, default=1, metavar="N", help="how many share the limits, on all machines (1)")
     explain.add_argument("--json", action="store_true", help=JSON)
     explain.set_defaults(command=run)
 
@@ -64,8 +64,7 @@ def run(options: argparse.Namespace) -> int:
     except Problem as problem:
         say(problem.message)
         return 2
-    workers = max(1, options.workers)
-    print(json.dumps(as_json(found, workers), indent=2) if options.json else as_text(found, workers))
+    print(json.dumps(as_json(found, options.workers), indent=2) if options.json else as_text(found, options.workers))
     return 0 if found.routes else 1
 
 
@@ -101,9 +100,9 @@ def _recorded(options: argparse.Namespace) -> int:
         return 2
     if options.json:
         place = {"id": found.id, "file": str(found.path), "line": found.number, "began": found.began, "settled": found.settled}
-        print(json.dumps({**as_json(decision), "recorded": place}, indent=2))
+        print(json.dumps({**as_json(decision, options.workers), "recorded": place}, indent=2))
     else:
-        print(as_text(decision))
+        print(as_text(decision, options.workers))
         print(f"\nrecorded as {found.id} in {found.path}:{found.number}; {_came(found.settled)}")
     return 0 if decision.routes else 1
 

@@ -186,7 +186,7 @@ def span(seconds: float) -> str:
     if (milliseconds := ceil(seconds * 1e3)) < 1000:
         return f"{milliseconds}ms"
     whole = ceil(seconds)
-    hours, minutes = whole // 3600, whole % 3600 // 60
-    if hours:
-        return f"{hours}h{minutes}m{whole % 60}s"
-    return f"{minutes}m{whole % 60}s" if minutes else f"{whole}s"
+    if whole < 60:
+        return f"{whole}s"
+    minutes, whole = divmod(whole, 60)
+    return f"{minutes}m{whole}s" if minutes < 60 else f"{minutes // 60}h{minutes % 60}m{whole}s"

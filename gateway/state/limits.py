@@ -480,13 +480,14 @@ class AccountHold:
         found: dict[str, str] = {}
         for (limit, remaining, reset), lines in headed:
             line = lines[0]
-            left = line.account.left(now)
+            left, reset_s = line.account.standing(now)
             for other in lines[1:]:
-                if (more := other.account.left(now)) < left:
-                    line, left = other, more
+                found_left, found_reset_s = other.account.standing(now)
+                if found_left < left:
+                    line, left, reset_s = other, found_left, found_reset_s
             found[limit] = line.limit_text
             found[remaining] = str(left)
-            found[reset] = span(line.account.reset_s(now))
+            found[reset] = span(reset_s)
         return found
 
 

@@ -218,3 +218,20 @@ def test_an_id_is_one_account(within: Within) -> None:
         assert accounts.open(terms) is accounts.open(terms)
 
     within(test)
+
+
+@pytest.mark.parametrize("of", [Bucket(10, MINUTE), Slots(10), Book(10, "day")], ids=["bucket", "slots", "book"])
+def test_how_it_stands_is_what_is_left_and_when_all_of_it_is_there(within: Within, of: Bucket | Slots | Book) -> None:
+    async def test(accounts: Accounts, time: Time) -> None:
+        account = accounts.open(Terms("any/lab/it", of))
+        for taking in (1, 4, 5):
+            now = time.now()
+            assert account.standing(now) == (account.left(now), pytest.approx(account.reset_s(now)))
+            assert await taken(account, taking, now)
+            time.at += 0.3
+        account.settle(5, 15, time.now())
+        assert account.standing(time.now()) == (account.left(time.now()), pytest.approx(account.reset_s(time.now())))
+        time.at += 10 * MINUTE
+        assert account.standing(time.now()) == (account.left(time.now()), pytest.approx(account.reset_s(time.now())))
+
+    within(test)

@@ -62,6 +62,16 @@ class LeasedBucket(Leased):
             self._refill(now)
         return super().left(now)
 
+    def standing(self, now: float) -> tuple[int, float]:
+        """`left` and `reset_s`: each answer to a request with a rate tells them, so what they have in common is looked at once."""
+        if self._lost:
+            return self.left(now), self.reset_s(now)
+        of = self._of
+        amount, whole = of.amount, self._free + self._there(now)
+        if whole >= amount:
+            return amount, 0.0
+        return int(whole) if whole > 0 else 0, (amount - whole) * of.per_s / amount
+
     def _there(self, now: float) -> float:
         if self._lost:
             return 0

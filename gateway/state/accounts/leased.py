@@ -170,6 +170,10 @@ class Leased(ABC):
         """What is left among all, as far as is known here; never below 0."""
         return max(0, min(self._terms.of.amount, int(self._free + self._there(now))))
 
+    def standing(self, now: float) -> tuple[int, float]:
+        """`left` and `reset_s`."""
+        return self.left(now), self.reset_s(now)
+
     # --- what the keeper does with it ---------------------------------------------------------------------------------
 
     def adopt(self, terms: Terms) -> None:

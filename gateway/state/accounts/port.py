@@ -59,6 +59,10 @@ class Account(Protocol):
         """Seconds from `now` until all of it is there again: a full bucket, the next window."""
         ...
 
+    def standing(self, now: float) -> tuple[int, float]:
+        """`left` and `reset_s`, for who wants both."""
+        ...
+
 
 class Accounts(Protocol):
     """All accounts of one worker."""

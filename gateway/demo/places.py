@@ -139,6 +139,8 @@ class Places:
         found: list[tuple[float, str, str]] = []
         for name, simulator in self.simulators.items():
             for entry in simulator.journal.entries:
+                if entry.method == "GET":  # how it is, was asked: that carries nothing of anybody's
+                    continue
                 model = entry.body.get("model", "") if isinstance(entry.body, dict) else ""
                 found.append((entry.at, name, model))
             simulator.journal.clear()

@@ -1,4 +1,5 @@
-"""Rates and budgets of a real gateway with two workers and the store that it starts: one limit for both, on good days and bad."""
+"""Rates and budgets of real gateways: one limit for both workers on the store that it starts, and for two machines on one that the
+catalogue names; on good days and bad."""
 
 import contextlib
 import os
@@ -10,7 +11,8 @@ from pathlib import Path
 
 import pytest
 from processes import Gateway, Upstream, until, write_policies
-from store_servers import BINARY
+from store_servers import BINARY, single
+from test_named_store import named
 
 from gateway.core.accounts import Bucket, Terms
 from gateway.core.overshoot import STANDING, overshoot
@@ -26,13 +28,13 @@ WAIT_S_MAX = 1.0  # for an answer, on a machine that is busy with other tests; s
 
 
 @contextlib.contextmanager
-def limited(folder: Path, limits: str) -> Iterator[Gateway]:
-    """A gateway whose only tenant has these."""
+def limited(folder: Path, limits: str, *, workers: int = WORKERS, store: str = "") -> Iterator[Gateway]:
+    """A gateway whose only tenant has these; `store` is the URL of one that others use, too."""
     upstream = Upstream()
-    write_policies(folder / "policies", upstream.port)
+    write_policies(folder / "policies", upstream.port, *([named(folder, store)] if store else []))
     access = folder / "policies" / "tenants.yaml"
     access.write_text(access.read_text().replace("    keys:", f"    {limits}\n    keys:"))
-    gateway = Gateway(folder, upstream.port, "--workers", str(WORKERS), "--admin-token", "env:TEST_ADMIN_TOKEN")
+    gateway = Gateway(folder, upstream.port, "--workers", str(workers), "--admin-token", "env:TEST_ADMIN_TOKEN")
     try:
         yield gateway.ready()
     finally:
@@ -94,6 +96,26 @@ def test_a_budget_is_one_for_both_workers_and_its_threshold_is_told(tmp_path: Pa
         assert (gateway.metric("gateway_limit_used_ratio", limit=name) or 0) > 0.5
         until("the log says so", lambda: "budget_past" in gateway.log)
         assert gateway.log.count("budget_past") == 1
+
+
+def test_a_budget_is_one_for_two_machines_and_outlives_one_of_them(tmp_path: Path) -> None:
+    name, budget = "budget/tenant/office/tokens-1d", f"budgets: [{{tokens: {20 * TOKENS}, per: 1d, when_store_is_lost: refuse}}]"
+    here, there = tmp_path / "here", tmp_path / "there"
+    here.mkdir()
+    there.mkdir()
+    with contextlib.ExitStack() as stack:
+        url = stack.enter_context(single()).url
+        one = stack.enter_context(limited(here, budget, workers=1, store=url))
+        other = stack.enter_context(limited(there, budget, workers=1, store=url))
+        for gateway in (one, other):
+            until("it knows the store", lambda gateway=gateway: not left(gateway, name)[1])
+        found = [gateway.ask(max_tokens=5).status for _ in range(8) for gateway in (one, other)]
+        assert found == [200] * 16
+        until("each knows of the other's", lambda: left(one, name)[0] == left(other, name)[0] == 4 * TOKENS)
+        assert one.end() == 0
+        rest = [other.ask(max_tokens=5).status for _ in range(8)]
+        assert rest == sorted(rest) and set(rest) == {200, 429}
+        assert 1 <= rest.count(200) <= 4
 
 
 def paused(gateway: Gateway) -> Callable[[], object]:

@@ -180,11 +180,18 @@ def compose(ask: Ask, *, who: str, created: int, reasons: bool, cached: int, pro
     return Reply(ask.model, created, seed, reasoning, content, calls, finish, usage, choices)
 
 
-def _words(ask: Ask, who: str) -> list[str]:
-    if said := _SAY.search(ask.last):
-        return tokens.pieces(said.group(1))
-    if wanted := _TOKENS.search(ask.last):
+def said(text: str) -> list[str] | None:
+    """What a trigger in `text` makes the answer, in tokens; None: there is none."""
+    if exactly := _SAY.search(text):
+        return tokens.pieces(exactly.group(1))
+    if wanted := _TOKENS.search(text):
         return [f" word{i}" if i else "word" for i in range(min(int(wanted.group(1)), TOKENS_MAX))]
+    return None
+
+
+def _words(ask: Ask, who: str) -> list[str]:
+    if (words := said(ask.last)) is not None:
+        return words
     kind = ask.body.get("response_format")
     if isinstance(kind, dict) and kind.get("type") in ("json_object", "json_schema"):
         wrapped = kind.get("json_schema")

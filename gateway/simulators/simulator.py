@@ -29,6 +29,8 @@ from gateway.simulators.dialects import DIALECTS, Dialect, World
 from gateway.simulators.faults import Fault
 from gateway.simulators.http1 import ClientGone, Connection, Request
 from gateway.simulators.journal import PATIENCE_SECONDS, Entry, Journal
+from gateway.simulators.prompts import PromptAsk
+from gateway.simulators.prompts import compose as compose_text
 from gateway.simulators.script import CHAT, Script, ScriptError
 
 CONTROL = "/_simulator/"
@@ -216,7 +218,7 @@ class Simulator:
         return plan.keep_alive
 
     def _plan(self, entry: Entry, keep_alive: bool) -> Plan:
-        ask = Ask(entry.body, entry.number) if isinstance(entry.body, dict) else None
+        ask = self._ask(entry)
         faults = self.script.pick(entry, ask)
         answer = self._answer(entry, ask)
         model = ask.model if ask is not None else ""
@@ -227,6 +229,17 @@ class Simulator:
         plan = frame(answer, keep_alive=keep_alive, pace=self._pace)
         return deliver(plan, faults)
 
+    def _ask(self, entry: Entry) -> Ask | None:
+        """The body as the request that its path makes it; None: it is no object."""
+        if not isinstance(entry.body, dict):
+            return None
+        kind = PromptAsk if self._asks_for_text(entry) else Ask
+        return kind(entry.body, entry.number)
+
+    def _asks_for_text(self, entry: Entry) -> bool:
+        texts = self.dialect.texts
+        return texts is not None and entry.path.endswith(texts.path) and not entry.path.endswith(CHAT)
+
     def _answer(self, entry: Entry, ask: Ask | None) -> Answer:
         if (own := self.dialect.route(entry.method, entry.path)) is not None:
             return own
@@ -234,10 +247,12 @@ class Simulator:
             return self.dialect.unauthorized()
         if entry.method == "GET" and entry.path.endswith("/models"):
             return self.dialect.models()
-        if entry.method != "POST" or not entry.path.endswith(CHAT):
+        if entry.method != "POST" or not (entry.path.endswith(CHAT) or self._asks_for_text(entry)):
             return self.dialect.not_found(entry.method, entry.path)
         if ask is None:
             return self.dialect.not_json()
+        if isinstance(ask, PromptAsk):
+            return self._text(ask)
         prompt = ask.prompt()
         if (refusal := self.dialect.refuse(ask, len(prompt))) is not None:
             return refusal
@@ -250,6 +265,21 @@ class Simulator:
             prompt_tokens=len(prompt),
         )
         return self.dialect.answer(ask, reply)
+
+    def _text(self, ask: PromptAsk) -> Answer:
+        dialect, prompt = self.dialect, ask.prompt()
+        assert dialect.texts is not None
+        if (refusal := dialect.refuse_text(ask, len(prompt))) is not None:
+            return refusal
+        reply = compose_text(
+            ask,
+            who=self.name,
+            created=int(time.time()),
+            cached=dialect.cached(ask, prompt),
+            prompt_tokens=len(prompt),
+            tokens_default=dialect.texts.tokens_default,
+        )
+        return dialect.answer_text(ask, reply)
 
     async def _send(self, plan: Plan, entry: Entry, connection: Connection) -> None:
         for step in plan.steps:

@@ -32,6 +32,11 @@ def body(**fields: Any) -> dict[str, Any]:
     return {"model": "m", "messages": SAY, **fields}
 
 
+def prompted(**fields: Any) -> dict[str, Any]:
+    """A request for text completions, with `fields` on top."""
+    return {"model": "m", "prompt": "[[say:one two three four]]", **fields}
+
+
 @dataclass
 class Got:
     """An answer as read from the socket: `raw` is everything, `ended` how the reading ended."""
@@ -86,10 +91,12 @@ class Client:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, prefix: str) -> None:
         self.reader, self.writer, self.prefix = reader, writer, prefix
 
-    async def post(self, fields: dict[str, Any] | bytes, headers: dict[str, str] | None = None) -> None:
-        """Send a chat request; the answer is read with `read`."""
+    async def post(
+        self, fields: dict[str, Any] | bytes, headers: dict[str, str] | None = None, path: str = "/chat/completions"
+    ) -> None:
+        """Send a chat request, or another with its `path`; the answer is read with `read`."""
         data = fields if isinstance(fields, bytes) else json.dumps(fields).encode()
-        await self.send("POST", self.prefix + "/chat/completions", data, headers)
+        await self.send("POST", self.prefix + path, data, headers)
 
     async def send(self, method: str, path: str, data: bytes = b"", headers: dict[str, str] | None = None) -> None:
         """Send any request."""
@@ -115,9 +122,11 @@ class Client:
         """Read until the connection ends."""
         return await self.read(until=b"\0 never \0")
 
-    async def ask(self, fields: dict[str, Any], headers: dict[str, str] | None = None) -> Got:
-        """A chat request and its whole answer."""
-        await self.post(fields, headers)
+    async def ask(
+        self, fields: dict[str, Any], headers: dict[str, str] | None = None, path: str = "/chat/completions"
+    ) -> Got:
+        """A chat request, or another with its `path`, and its whole answer."""
+        await self.post(fields, headers, path)
         return await self.read()
 
     async def close(self) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from simulator_client import body, run, simulated
+from simulator_client import body, prompted, run, simulated
 from wire_shapes import (
     FIXTURES,
     differences,
@@ -52,6 +52,12 @@ class Case:
     @property
     def dialect(self) -> str:
         return self.fixture.split("/")[0]
+
+    @property
+    def path(self) -> str:
+        if "/text_" not in self.fixture:
+            return "/chat/completions"
+        return "/fim/completions" if self.dialect == "mistral" else "/completions"
 
 
 CACHED = "recorded before Mistral began to report cached tokens in every usage (it did by June 2026)"
@@ -152,6 +158,25 @@ CASES = [
     Case("llamacpp/too_long.json", body(), {"window": 3}, 400),
     Case("llamacpp/bad_request.json", {"model": "m"}, status=400),
     Case("llamacpp/unauthorized.json", body(), {"api_key": "k"}, 401),
+    Case("mistral/text_plain.json", prompted(suffix="x"), meant={"extra: usage.prompt_tokens_details": CACHED}),
+    Case("openai/text_plain.json", prompted()),
+    Case("openai/text_stream.sse", prompted(stream=True)),
+    Case("vllm/text_plain.json", prompted()),
+    Case("vllm/text_stream.sse", prompted(stream=True)),
+    Case("vllm/text_suffix.json", prompted(suffix="x"), status=400),
+    Case("llamacpp/text_plain.json", prompted()),
+    Case("llamacpp/text_stream.sse", prompted(stream=True)),
+    Case("llamacpp/text_logprobs.json", prompted(logprobs=1)),
+    Case("llamacpp/text_stream_logprobs.sse", prompted(stream=True, logprobs=1)),
+    Case(
+        "llamacpp/text_stream_many.sse",
+        prompted(stream=True, prompt=["[[say:a b]]", "[[say:c d]]"]),
+        meant={
+            "order: recorded None text empty+finish text empty+finish [DONE]; sent text empty+finish text empty+finish [DONE]":
+            "the event `null` comes where a prompt has not begun yet",
+        },
+    ),
+    Case("llamacpp/text_bad_request.json", {"model": "m"}, status=400),
 ]
 
 
@@ -165,7 +190,7 @@ def found(case: Case, sent: Any, headers: dict[str, str]) -> set[str]:
 async def answered(case: Case) -> tuple[int, Any, dict[str, str]]:
     """What the simulator really sends for a case: status, body, headers."""
     async with simulated(case.dialect, **case.settings) as (_, client):
-        got = await client.ask(case.request)
+        got = await client.ask(case.request, path=case.path)
         return got.status, got.events if case.fixture.endswith(".sse") else got.json, got.headers
 
 

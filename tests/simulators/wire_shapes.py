@@ -43,12 +43,14 @@ def recorded_headers(name: str) -> dict[str, str]:
 
 
 def kind(event: Any) -> str:
-    """What an event of a stream is for: role, thinking, text, call, call-rest, empty, finish, usage, or [DONE]."""
-    if event == "[DONE]":
-        return "[DONE]"
+    """What an event of a stream is for: role, thinking, text, call, call-rest, empty, finish, usage, None, or [DONE]."""
+    if event == "[DONE]" or event is None:
+        return str(event)
     if not event.get("choices"):
         return "usage" if "usage" in event else "nothing"
     choice = event["choices"][0]
+    if "delta" not in choice:
+        return "+".join(filter(None, ("text" if choice["text"] else "empty", "finish" if choice["finish_reason"] else "")))
     delta = choice["delta"]
     content = delta.get("content")
     parts = []
@@ -75,7 +77,7 @@ def stream_differences(was: list[Any], sent: list[Any]) -> set[str]:
     if before != after:
         out.add(f"order: recorded {' '.join(before)}; sent {' '.join(after)}")
     first_was, first_sent = _first_of_each(was), _first_of_each(sent)
-    for name in first_was.keys() & first_sent.keys() - {"[DONE]"}:
+    for name in first_was.keys() & first_sent.keys() - {"[DONE]", "None"}:
         out |= {f"{d} (in {name})" for d in differences(first_was[name], first_sent[name])}
     return out
 

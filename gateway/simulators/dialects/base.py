@@ -9,11 +9,15 @@ import difflib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from gateway.simulators.answer import Answer, Header, Pace
 from gateway.simulators.ask import Ask, Reply
+from gateway.simulators.prompts import PromptAsk, TextReply
 from gateway.simulators.tokens import PrefixCache
+
+if TYPE_CHECKING:
+    from gateway.simulators.dialects.texts import Texts
 
 Document = dict[str, Any]
 
@@ -66,6 +70,8 @@ class Dialect(ABC):
     pace: ClassVar[Pace] = Pace(first=0.25, between=0.015)
     """A believable rhythm, used by the command line; tests run without one. About 65 tokens a second."""
     cache: PrefixCache
+    texts: ClassVar[Texts | None] = None
+    """Its text completions, where it has them."""
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -75,6 +81,12 @@ class Dialect(ABC):
 
     def refuse(self, ask: Ask, prompt_tokens: int) -> Answer | None:
         """The error with which this provider would answer `ask`, or None. `prompt_tokens` in tokens."""
+        if self.world.window is not None and prompt_tokens > self.world.window:
+            return self.too_long(prompt_tokens)
+        return None
+
+    def refuse_text(self, ask: PromptAsk, prompt_tokens: int) -> Answer | None:
+        """As `refuse`, of a request for text completions."""
         if self.world.window is not None and prompt_tokens > self.world.window:
             return self.too_long(prompt_tokens)
         return None
@@ -124,7 +136,7 @@ class Dialect(ABC):
         """The answer as stream events, in order, without `[DONE]`."""
 
     @abstractmethod
-    def headers(self, *, stream: bool, reply: Reply | None = None) -> tuple[Header, ...]:
+    def headers(self, *, stream: bool, reply: Reply | TextReply | None = None) -> tuple[Header, ...]:
         """The headers of an answer, content-type included, lengths and framing not."""
 
     def answer(self, ask: Ask, reply: Reply) -> Answer:
@@ -133,6 +145,14 @@ class Dialect(ABC):
         if ask.stream:
             return Answer(200, headers, tuple(self.chunks(ask, reply)), stream=True)
         return Answer(200, headers, (self.plain(ask, reply),))
+
+    def answer_text(self, ask: PromptAsk, reply: TextReply) -> Answer:
+        """As `answer`, of text completions."""
+        assert self.texts is not None
+        headers = self.headers(stream=ask.stream, reply=reply)
+        if ask.stream:
+            return Answer(200, headers, tuple(self.texts.chunks(ask, reply)), stream=True)
+        return Answer(200, headers, (self.texts.plain(ask, reply),))
 
     @abstractmethod
     def model_list(self, names: Sequence[str]) -> Document:

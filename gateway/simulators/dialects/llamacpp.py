@@ -17,6 +17,8 @@ from gateway.simulators import tokens
 from gateway.simulators.answer import Answer, Header, Pace
 from gateway.simulators.ask import Ask, Reply
 from gateway.simulators.dialects.base import Dialect, Document, ErrorCase, World, choice_list, worded
+from gateway.simulators.dialects.texts import LlamaCppTexts
+from gateway.simulators.prompts import PromptAsk, TextReply
 from gateway.simulators.tokens import PrefixCache
 
 FINGERPRINT = "b0-simulated"
@@ -29,6 +31,7 @@ class LlamaCpp(Dialect):
     who = "llama.cpp"
     throttle = "unavailable"
     pace = Pace(first=0.1, between=0.01)
+    texts = LlamaCppTexts()
     errors = (
         ErrorCase("bad_request", 400, 400, "{detail}", "invalid_request_error"),
         ErrorCase("too_long", 400, 400, "{detail}", "exceed_context_size_error"),
@@ -47,6 +50,11 @@ class LlamaCpp(Dialect):
         if not isinstance(ask.body.get("messages"), list):
             return self.error(self.case("bad_request"), detail="'messages' is required")
         return super().refuse(ask, prompt_tokens)
+
+    def refuse_text(self, ask: PromptAsk, prompt_tokens: int) -> Answer | None:
+        if (wrong := self.texts.mistake(ask)) is not None:
+            return self.error(self.case("bad_request"), detail=wrong)
+        return super().refuse_text(ask, prompt_tokens)
 
     def unauthorized(self) -> Answer:
         return self.error(self.case("unauthorized"))
@@ -132,7 +140,7 @@ class LlamaCpp(Dialect):
             "object": "chat.completion.chunk",
         }
 
-    def headers(self, *, stream: bool, reply: Reply | None = None) -> tuple[Header, ...]:
+    def headers(self, *, stream: bool, reply: Reply | TextReply | None = None) -> tuple[Header, ...]:
         """Those of its HTTP library, which closes a connection after 5 idle seconds or 100 requests, and says so."""
         limits = ("keep-alive", "timeout=5, max=100")
         if stream:

@@ -17,6 +17,8 @@ from gateway.simulators.answer import Answer, Header, Pace
 from gateway.simulators.ask import Ask, Reply, Usage
 from gateway.simulators.dialects.base import Dialect, Document, ErrorCase, World, worded
 from gateway.simulators.dialects.mistral_rules import bad_call_id, order_problem, problem, schema_problems
+from gateway.simulators.dialects.texts import MistralTexts
+from gateway.simulators.prompts import PromptAsk, TextReply
 from gateway.simulators.tokens import PrefixCache
 
 PADDING = "abcdefghijklmnopqrstuvwxyz0123456"
@@ -29,6 +31,7 @@ class Mistral(Dialect):
     who = "Mistral"
     throttle = "rate_limited"
     pace = Pace(first=0.3, between=0.012)
+    texts = MistralTexts()
     errors = (
         ErrorCase("rate_limited", 429, "1300", "Rate limit exceeded", "rate_limited"),
         ErrorCase(
@@ -81,6 +84,17 @@ class Mistral(Dialect):
         if (bad := bad_call_id(ask.messages)) is not None:
             return self.error(self.case("tool_call_id"), detail=bad)
         return super().refuse(ask, prompt_tokens)
+
+    def refuse_text(self, ask: PromptAsk, prompt_tokens: int) -> Answer | None:
+        unknown = [name for name in ask.body if name not in self.texts.fields]
+        problems = [problem("extra_forbidden", ["body", n], "Extra inputs are not permitted", ask.body[n]) for n in unknown]
+        if not isinstance(ask.body.get("prompt"), str):
+            problems.append(problem("string_type", ["body", "prompt"], "Input should be a valid string", ask.body.get("prompt")))
+        if problems:
+            return self.unprocessable(problems)
+        if self.world.models is not None and ask.model not in self.world.models:
+            return self.error(self.case("invalid_model"), model=ask.model)
+        return super().refuse_text(ask, prompt_tokens)
 
     def unprocessable(self, problems: Sequence[Document]) -> Answer:
         """The 422 of a field that the schema does not know: `message` is an object that holds the list."""
@@ -190,7 +204,7 @@ class Mistral(Dialect):
             chunk["p"] = padding(reply.seed, len(str(delta)))
         return chunk
 
-    def headers(self, *, stream: bool, reply: Reply | None = None) -> tuple[Header, ...]:
+    def headers(self, *, stream: bool, reply: Reply | TextReply | None = None) -> tuple[Header, ...]:
         """A correlation id on everything; the rate-limit headers on completions only (recorded: not on /models)."""
         correlation = str(uuid.uuid4())
         content = "text/event-stream; charset=utf-8" if stream else "application/json"

@@ -16,6 +16,8 @@ from gateway.simulators import tokens
 from gateway.simulators.answer import Answer, Header, Pace
 from gateway.simulators.ask import Ask, Reply, Usage
 from gateway.simulators.dialects.base import Dialect, Document, ErrorCase, World, choice_list, worded
+from gateway.simulators.dialects.texts import OpenAITexts
+from gateway.simulators.prompts import PromptAsk, TextReply
 from gateway.simulators.tokens import PrefixCache
 
 FIELDS = frozenset(
@@ -68,6 +70,7 @@ class OpenAI(Dialect):
     who = "OpenAI"
     throttle = "rate_limited"
     pace = Pace(first=0.4, between=0.012)
+    texts = OpenAITexts()
     errors = (
         ErrorCase(
             "unauthorized",
@@ -118,6 +121,16 @@ class OpenAI(Dialect):
         if self.world.models is not None and ask.model not in self.world.models:
             return self.error(self.case("model_not_found"), model=ask.model)
         return super().refuse(ask, prompt_tokens)
+
+    def refuse_text(self, ask: PromptAsk, prompt_tokens: int) -> Answer | None:
+        for name in ask.body:
+            if name not in self.texts.fields:
+                return self.error(self.case("unknown_parameter"), detail=name)
+        if (wrong := self.texts.mistake(ask)) is not None:
+            return self.error(self.case("missing_parameter"), detail=wrong)
+        if self.world.models is not None and ask.model not in self.world.models:
+            return self.error(self.case("model_not_found"), model=ask.model)
+        return super().refuse_text(ask, prompt_tokens)
 
     def unauthorized(self) -> Answer:
         return self.error(self.case("unauthorized"))
@@ -211,7 +224,7 @@ class OpenAI(Dialect):
             return chunk
         return chunk | {"obfuscation": reply.seed[:length]}
 
-    def headers(self, *, stream: bool, reply: Reply | None = None) -> tuple[Header, ...]:
+    def headers(self, *, stream: bool, reply: Reply | TextReply | None = None) -> tuple[Header, ...]:
         out = [
             ("content-type", "text/event-stream; charset=utf-8" if stream else "application/json"),
             ("x-request-id", f"req_{uuid.uuid4().hex}"),

@@ -14,6 +14,8 @@ import orjson
 from gateway.simulators.answer import Answer, Header, Pace
 from gateway.simulators.ask import Ask, Reply, Usage
 from gateway.simulators.dialects.base import Dialect, Document, ErrorCase, World, choice_list, worded
+from gateway.simulators.dialects.texts import VllmTexts
+from gateway.simulators.prompts import PromptAsk, TextReply
 from gateway.simulators.tokens import PrefixCache
 
 FINGERPRINT = "vllm-0.33.0-tp8-simulated"
@@ -26,6 +28,7 @@ class Vllm(Dialect):
     who = "vLLM"
     throttle = "overloaded"
     pace = Pace(first=0.15, between=0.02)
+    texts = VllmTexts()
     errors = (
         ErrorCase("bad_request", 400, 400, "{detail}", "BadRequestError"),
         ErrorCase("too_long", 400, 400, "{detail}", "BadRequestError"),
@@ -47,6 +50,13 @@ class Vllm(Dialect):
             detail = "1 validation error:\n  {'type': 'missing', 'loc': ('body', 'messages'), 'msg': 'Field required'}"
             return self.error(self.case("bad_request"), detail=detail)
         return super().refuse(ask, prompt_tokens)
+
+    def refuse_text(self, ask: PromptAsk, prompt_tokens: int) -> Answer | None:
+        if self.world.models is not None and ask.model and ask.model not in self.world.models:
+            return self.error(self.case("model_not_found"), model=ask.model)
+        if (wrong := self.texts.mistake(ask)) is not None:
+            return self.error(self.case("bad_request"), detail=wrong)
+        return super().refuse_text(ask, prompt_tokens)
 
     def unauthorized(self) -> Answer:
         return self.error(self.case("unauthorized"))
@@ -157,7 +167,7 @@ class Vllm(Dialect):
             "choices": choices,
         }
 
-    def headers(self, *, stream: bool, reply: Reply | None = None) -> tuple[Header, ...]:
+    def headers(self, *, stream: bool, reply: Reply | TextReply | None = None) -> tuple[Header, ...]:
         """uvicorn's."""
         content = "text/event-stream; charset=utf-8" if stream else "application/json"
         return (("server", "uvicorn"), ("content-type", content))

@@ -15,6 +15,7 @@ import orjson
 from gateway.simulators.answer import Answer, Header, Pace
 from gateway.simulators.ask import Ask, Reply
 from gateway.simulators.dialects.base import Dialect, Document, ErrorCase, World, worded
+from gateway.simulators.prompts import TextReply
 from gateway.simulators.tokens import PrefixCache
 
 VISION = re.compile(r"\dv")
@@ -161,7 +162,7 @@ class Zai(Dialect):
             "choices": [choice],
         }
 
-    def headers(self, *, stream: bool, reply: Reply | None = None) -> tuple[Header, ...]:
+    def headers(self, *, stream: bool, reply: Reply | TextReply | None = None) -> tuple[Header, ...]:
         """No rate-limit header and no retry-after: none was ever seen."""
         return (("content-type", "text/event-stream;charset=UTF-8" if stream else "application/json; charset=UTF-8"),)
 

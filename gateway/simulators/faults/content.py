@@ -66,7 +66,7 @@ class EmptyStream(Fault):
         kept = [
             d
             for d in answer.documents
-            if not any((c.get("delta") or {}).get(key) for c in d.get("choices", []) for key in said)
+            if not any((c.get("delta") or {}).get(key) or c.get("text") for c in d.get("choices", []) for key in said)
             or any(c.get("finish_reason") for c in d.get("choices", []))
         ]
         return each(replace(answer, documents=tuple(kept)), _silenced)
@@ -75,6 +75,8 @@ class EmptyStream(Fault):
 def _silenced(document: Mapping[str, Any]) -> Mapping[str, Any]:
     choices = []
     for choice in document.get("choices", []):
+        if "text" in choice:
+            choice = {**choice, "text": ""}
         for place in ("delta", "message"):
             if isinstance(said := choice.get(place), dict):
                 quiet = {k: v for k, v in said.items() if k not in ("tool_calls", "reasoning", "reasoning_content")}

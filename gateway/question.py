@@ -1,7 +1,8 @@
 """What an admin may ask without anything being sent: where would this request go, and why nowhere else?
 
 A question is facts (`{"tenant": "clinic", "asked": "auto", "region": "DE"}`) or a whole request (`{"key": "ward-3", "headers": {…},
-"body": {…}}`), which is read exactly as the data plane reads it. Nothing of it is kept or logged.
+"body": {…}}`), which is read exactly as the data plane reads it; `"api"` says which API is asked, else it is chat. Nothing of it is
+kept or logged.
 """
 
 import time
@@ -19,15 +20,17 @@ from gateway.core.facts import DECLARABLE
 from gateway.core.live import ALL_WELL
 from gateway.core.policy import Key, Snapshot
 from gateway.core.view import View
-from gateway.wire import chat
+from gateway.wire.api import Api
+from gateway.wire.apis import APIS
+from gateway.wire.body import parse
 from gateway.wire.declared import Declared, declared
 from gateway.wire.desk import Desk
 from gateway.wire.heads import Head
 from gateway.wire.text import Estimator
 
 NEEDED: Final = frozenset({"abilities", "tools", "prompt_tokens", "output_tokens"})
-WORDS: Final = frozenset({"tenant", "key", "asked", *DECLARABLE, "language"}) | NEEDED
-WHOLE: Final = frozenset({"key", "headers", "body"})
+WORDS: Final = frozenset({"tenant", "key", "api", "asked", *DECLARABLE, "language"}) | NEEDED
+WHOLE: Final = frozenset({"key", "api", "headers", "body"})
 PROMPT_TOKENS: Final = 100  # a short question
 
 
@@ -45,19 +48,20 @@ def decision(snapshot: Snapshot, question: Mapping[str, Any]) -> Decision:
     if "body" in question:
         return _whole(desk, question, now)
     _only(question, WORDS)
+    api = _api(question)
     key = _key(snapshot, question)
     said: Declared = declared([], {fact: question[fact] for fact in DECLARABLE if fact in question})
     name = question.get("asked")
     if not isinstance(name, str):
         raise Problem(400, "missing_parameter", "`asked` is missing: the model or alias that the request names", "asked")
     needs = Needs(
-        api="chat",
+        api=api.name,
         abilities=_set(question, "abilities"),
         tools=_set(question, "tools"),
         prompt_tokens=_count(question, "prompt_tokens") or PROMPT_TOKENS,
         output_tokens=_count(question, "output_tokens"),
     )
-    facts = desk.facts(key, said, desk.asked(name, key), needs, None, stream=False)
+    facts = desk.facts(api, key, said, desk.asked(name, key), needs, None, stream=False)
     if language := _set(question, "language"):
         facts = replace(facts, language=language)
     return decide(desk.view, facts, needs, ALL_WELL, 0)
@@ -72,10 +76,21 @@ def _whole(desk: Desk, question: Mapping[str, Any], now: float) -> Decision:
         raw = orjson.dumps(body)
     except TypeError as error:
         raise Problem(400, "invalid_json", "the body is nested too deep, or holds what is no JSON", "body") from error
-    parsed = chat.parse(raw, desk.view.snapshot.policy.bounds)
+    api = _api(question)
+    parsed = parse(api.glance, raw, desk.view.snapshot.policy.bounds)
     lines = [(str(name).lower(), str(value)) for name, value in headers.items() if str(name).lower().startswith("x-gateway-")]
-    request, _ = desk.request(parsed, len(raw), _key(desk.view.snapshot, question), Head("POST", "", lines), "question", "", now)
+    key, head = _key(desk.view.snapshot, question), Head("POST", "", lines)
+    request, _ = desk.request(api, parsed, len(raw), key, head, "question", "", now)
     return decide(desk.view, request.facts, request.needs, ALL_WELL, 0)
+
+
+def _api(question: Mapping[str, Any]) -> Api:
+    """The API that is asked: chat, unless the question says another."""
+    name = question.get("api", "chat")
+    found = APIS.get(name) if isinstance(name, str) else None
+    if found is None:
+        raise Problem(400, "invalid_value", f"`api` must be one of {', '.join(APIS)}", "api")
+    return found
 
 
 def _key(snapshot: Snapshot, question: Mapping[str, Any]) -> Key:

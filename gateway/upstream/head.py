@@ -10,16 +10,15 @@ from gateway.core.policy import Endpoint
 from gateway.upstream.dialects import Dialect
 
 DEFAULT_PORTS: Final = {"http": 80, "https": 443}
-CHAT: Final = "/chat/completions"
 OURS: Final = (
     "accept-encoding: identity",  # compressed streams arrive in lumps
     f"user-agent: residency-gateway/{__version__}",
 )
 
 
-def head_of(endpoint: Endpoint, dialect: Dialect, secret: str | None, path: str = CHAT) -> bytes:
-    """The head up to and including `content-length: `. Raises ValueError, naming the endpoint and not the value, for a value that
-    would end its line: it must not become a header, or a request, of its own."""
+def head_of(endpoint: Endpoint, dialect: Dialect, secret: str | None, path: str) -> bytes:
+    """The head of what is posted to `path`, up to and including `content-length: `. Raises ValueError, naming the endpoint and not
+    the value, for a value that would end its line: it must not become a header, or a request, of its own."""
     return _head(
         endpoint,
         f"POST {endpoint.path}{path}",

@@ -15,14 +15,13 @@ from gateway.core.exchange import Attempt, Request
 from gateway.core.policy import Affinity, Deployment
 from gateway.ports import Clock
 from gateway.upstream.address import Address
-from gateway.upstream.answer import AnswerCall
 from gateway.upstream.call import Sink
 from gateway.upstream.calling import Calling, Handle, Refusal, Setting
-from gateway.upstream.dialects import DIALECTS, Unsendable, build
+from gateway.upstream.dialects import DIALECTS, Unsendable
 from gateway.upstream.guard import pass_for
 from gateway.upstream.head import head_of
 from gateway.upstream.outcomes import Origin
-from gateway.upstream.stream import StreamCall
+from gateway.upstream.spoken import SPOKEN, Spoken
 
 
 class Starter(Protocol):
@@ -33,9 +32,10 @@ class Starter(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Prepared:
-    """What is the same for every call to one deployment. Good for this very object: a reload makes others."""
+    """What is the same for every call to one deployment by one API. Good for this very object: a reload makes others."""
 
     deployment: Deployment
+    spoken: Spoken
     setting: Setting
     head: bytes
     secret: str | None
@@ -65,7 +65,7 @@ class Upstreams:
         self._clock = clock
         self._loop = loop
         self._cached_from = None if affinity is None else affinity.min_tokens
-        self._prepared: dict[str, _Prepared] = {}
+        self._prepared: dict[str, dict[str, _Prepared]] = {api: {} for api in SPOKEN}
 
     def open(self, decision: Decision, attempt: Attempt, request: Request) -> Calling:
         """Start a call to a route of `decision`. Raises EgressRefused if the attempt's deployment is not one, or has no address.
@@ -73,25 +73,29 @@ class Upstreams:
         A request that this gateway does not send (an image that an upstream would have to fetch) is an Opening that is over.
         """
         address = pass_for(decision, attempt, self._addresses)
-        ready = self._ready(attempt.deployment)
-        setting = ready.setting
+        ready = self._ready(attempt.deployment, request.api)
+        setting, spoken = ready.setting, ready.spoken
         try:
-            body, dropped = build(setting.dialect, attempt.deployment, request, ready.secret, self._cached_from)
+            body, dropped = spoken.build(setting.dialect, attempt.deployment, request, ready.secret, self._cached_from)
         except Unsendable as refused:
             return Refusal(setting, request, refused.outcome)
-        call = StreamCall(setting, request, dropped) if request.stream else AnswerCall(setting, request, dropped)
+        reader = spoken.streamed if request.stream and spoken.streamed else spoken.whole
+        call = reader(setting, request, dropped)
         call.handle = self._transport.start(address, b"%b%d\r\n\r\n%b" % (ready.head, len(body), body), call)
         return call
 
-    def _ready(self, deployment: Deployment) -> _Prepared:
-        found = self._prepared.get(deployment.id)
+    def _ready(self, deployment: Deployment, api: str) -> _Prepared:
+        prepared = self._prepared[api]
+        found = prepared.get(deployment.id)
         if found is not None and found.deployment is deployment:
             return found
+        spoken = SPOKEN[api]
         endpoint = deployment.endpoint
         dialect = DIALECTS[endpoint.dialect]
         secret = self._secrets.get(endpoint.id)
         origin = Origin(endpoint.dialect, secret, deployment.upstream_model)
         setting = Setting(dialect, origin, deployment.model.id, self._bounds, self._clock, self._loop)
-        ready = _Prepared(deployment, setting, head_of(endpoint, dialect, secret), secret)
-        self._prepared[deployment.id] = ready
+        ready = prepared[deployment.id] = _Prepared(
+            deployment, spoken, setting, head_of(endpoint, dialect, secret, spoken.path), secret
+        )
         return ready

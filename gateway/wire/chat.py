@@ -3,21 +3,16 @@
 Checked is what the gateway itself reads; the rest is the upstream's to judge. `gateway` and the model's name do not travel on.
 """
 
-import difflib
-import json
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from itertools import islice
 from typing import Any, Final
 
 import orjson
 
 from gateway.core.answer import Problem
-from gateway.core.bounds import Bounds
 from gateway.core.exchange import Needs
 from gateway.core.rank import EXPECTED_OUTPUT_TOKENS
-from gateway.wire.text import Script, script_of
+from gateway.wire.api import Api
+from gateway.wire.text import Estimator, Script, script_of
 
 _NUMBER: Final = (int, float)
 _TYPES: Final[dict[str, tuple[type | tuple[type, ...], str]]] = {
@@ -61,7 +56,6 @@ _USUAL: Final[dict[str, frozenset[type]]] = {
 _COUNTS: Final = ("max_tokens", "max_completion_tokens", "n")
 _USUAL_ROLES: Final = ROLES - {"tool"}
 _ASKS_FOR_USAGE: Final = {"include_usage": True}
-_USUAL_DEPTH: Final = 3  # body, messages, message
 
 IMAGE_TOKENS: Final = 1_000  # an image is some hundreds to some thousands of tokens, by size and model
 MESSAGE_TOKENS: Final = 4  # what a chat template adds to a message, about
@@ -69,41 +63,11 @@ KIND_CHARS_MAX: Final = 64  # of a tool's type; those that providers know are be
 KINDS_MAX: Final = 16  # types of tool in one request; all providers together know about a dozen
 MODEL_CHARS_MAX: Final = 256  # the longest name of a model on any hub is below 100; names are compared and remembered
 
-COUNTED_BYTES_MAX: Final = 4_096  # of a body; above it, finding the quotes of a few messages is quicker than counting all bytes
 
-_NAME_END: Final = re.compile(rb'"\s*:')
-"""Matches behind every name of an object, and now and then within text: never less often than there are names. It begins with a
-literal, so that the search skips from quote to quote."""
-
-
-@dataclass(slots=True)
-class Parsed:
-    """A body that is an object of its own shape, and what it holds if that was plain to see: then `check` has nothing to say."""
-
-    body: dict[str, Any]
-    reading: "Reading | None"
-
-
-def parse(body: bytes, bounds: Bounds) -> Parsed:
-    """The body as an object. Raises Problem (400): not JSON, not an object, nested too deep, a name twice."""
-    try:
-        found = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        # the decoder's message names a place and never quotes the text
-        raise Problem(400, "invalid_json", f"the body is not valid JSON: {error.msg} (at character {error.pos})") from None
-    if not isinstance(found, dict):
-        raise Problem(400, "invalid_json", "the body must be a JSON object")
-    seen = _glance(found) if bounds.json_depth_max >= _USUAL_DEPTH else None
-    reading, names, texts = seen or (None, *_count(found, bounds.json_depth_max))
-    if not _adds_up(body, names, texts):
-        _refuse_duplicates(body)
-    return Parsed(found, reading)
-
-
-def _glance(body: dict[str, Any]) -> "tuple[Reading, int, int] | None":
+def glance(body: dict[str, Any]) -> "tuple[Reading, int, int] | None":
     """What a body holds, and how many names and texts, if it is of the usual shape: scalars, and messages of a role and a text.
 
-    One pass instead of three (`_count`, `check`, `Reading`), for a third of their 25 µs; None where there is more to see, or
+    One pass instead of three (counting names, `check`, `Reading`), for a third of their 25 µs; None where there is more to see, or
     anything to complain of.
     """
     names, texts = len(body), 0
@@ -129,63 +93,6 @@ def _glance(body: dict[str, Any]) -> "tuple[Reading, int, int] | None":
         chars += len(content)
         last = content or last
     return Reading(chars, len(messages), script_of(last)), names + 2 * len(messages), texts + 2 * len(messages)
-
-
-def _count(value: dict[str, Any], depth_max: int) -> tuple[int, int]:
-    """How many names and how many texts there are. Raises Problem (400) where they are nested too deep."""
-    names = texts = depth = 0
-    level: list[Any] = [value]
-    while level:
-        depth += 1
-        if depth > depth_max:
-            raise Problem(400, "invalid_json", f"the body is nested deeper than {depth_max} levels")
-        below: list[Any] = []
-        for item in level:
-            if type(item) is dict:
-                names += len(item)
-            for child in item.values() if type(item) is dict else item:
-                if type(child) is str:
-                    texts += 1
-                elif type(child) is dict or type(child) is list:
-                    below.append(child)
-        level = below
-    return names, texts
-
-
-def _adds_up(body: bytes, names: int, texts: int) -> bool:
-    """Whether `body` surely holds no name twice; a name that was overwritten has left its quotes behind.
-
-    Counting its quotes takes 0.3 µs a kB. In a long one it is quicker to `find` them one by one, which skips through text as fast
-    as memory goes: 7 µs for 100 kB, where a regular expression takes 50.
-    """
-    quotes = 2 * (names + texts)
-    if len(body) <= COUNTED_BYTES_MAX:
-        last = body.count(b'"') == quotes
-    else:
-        at = -1
-        for _ in range(quotes):
-            at = body.find(b'"', at + 1)
-        last = body.find(b'"', at + 1) < 0
-    if last:
-        return True  # all quotes are those around names and texts
-    # some are escaped, within a text: what ends names has to do
-    return len(list(islice(_NAME_END.finditer(body), names + 1))) == names
-
-
-def _refuse_duplicates(body: bytes) -> None:
-    """The exact check, several times slower: reached when quotes and colons do not add up."""
-
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        names = [name for name, _ in pairs]
-        if len(set(names)) != len(names):
-            twice = next(name for index, name in enumerate(names) if name in names[:index])
-            raise Problem(400, "duplicate_name", f"the name `{twice[:64]}` stands twice in one object", twice[:64])
-        return dict(pairs)
-
-    try:
-        json.loads(body, object_pairs_hook=unique)
-    except RecursionError:  # within a value that was overwritten: what is left of the body is not as deep
-        raise Problem(400, "invalid_json", "the body is nested too deep") from None
 
 
 def check(body: Mapping[str, Any]) -> None:
@@ -300,20 +207,13 @@ class Reading:
                 last = text
         return last
 
-    def needs(self, body: Mapping[str, Any], text_tokens: int) -> Needs:
-        """What this request needs, with `text_tokens` estimated for its `chars`."""
+    def needs(self, body: Mapping[str, Any], estimator: Estimator) -> Needs:
+        """What this request needs, with the tokens of its `chars` by estimate."""
         wished = body.get("max_completion_tokens") or body.get("max_tokens")
         if (answers := body.get("n") or 1) > 1:
             wished = answers * (wished or EXPECTED_OUTPUT_TOKENS)  # each is paid for
-        prompt_tokens = text_tokens + self.images * IMAGE_TOKENS + self.messages * MESSAGE_TOKENS
+        prompt_tokens = estimator.tokens(self.script, self.chars) + self.images * IMAGE_TOKENS + self.messages * MESSAGE_TOKENS
         return Needs("chat", self.abilities, self.tools, prompt_tokens, wished, self.remote)
 
 
-def unknown_model(asked: str, known: Sequence[str]) -> Problem:
-    """404, with the nearest of the names that this key can be served."""
-    shown = asked[:128]  # comparing takes time with the square of the length
-    near = difflib.get_close_matches(shown, known, 3, 0.5)
-    hint = "`GET /v1/models` lists what this key can use."
-    if near:
-        hint = f"Did you mean {' or '.join(f'`{name}`' for name in near)}?"
-    return Problem(404, "model_not_found", f"The model `{shown}` does not exist here. {hint}", "model", should_retry=False)
+CHAT: Final = Api("chat", "/v1/chat/completions", glance, check, Reading.of)

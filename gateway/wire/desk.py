@@ -3,20 +3,23 @@
 What follows from (view, key, what was declared) is the same for every request that shares them, and is remembered.
 """
 
-from collections.abc import Mapping
+import difflib
+from collections.abc import Mapping, Sequence
 from typing import Final
 
+from gateway.core.answer import Problem
 from gateway.core.exchange import Needs, Request
 from gateway.core.facts import NO, YES, RequestFacts, group_of
+from gateway.core.masks import bits
 from gateway.core.memo import Memo
 from gateway.core.policy import Key, resolve
 from gateway.core.view import View
-from gateway.wire import chat
+from gateway.wire.api import Api, Parsed
+from gateway.wire.apis import APIS
 from gateway.wire.declared import PREFIX, Declared, declared, settled
 from gateway.wire.heads import Head
 from gateway.wire.text import Estimator, Script, languages_of
 
-CHAT: Final = frozenset({"chat"})
 TEXT_ONLY: Final = frozenset({"tools", "json_schema"})  # abilities that a prompt of text alone may need
 REMEMBERED_CHARS_MAX: Final = 256  # of the headers of one request that declare something; longer ones are read each time
 
@@ -40,30 +43,31 @@ class Desk:
 
     def request(
         self,
-        parsed: chat.Parsed,
+        api: Api,
+        parsed: Parsed,
         body_bytes: int,
         key: Key,
         head: Head,
         identifier: str,
         client_id: str,
         began: float,
-    ) -> tuple[Request, Script]:
-        """The Request that a parsed body makes. Raises Problem (400, 403, 404).
+    ) -> tuple[Request, Script | None]:
+        """The Request that a parsed body makes of `api`. Raises Problem (400, 403, 404).
 
         `began` in UTC seconds. The script is for the estimator's lesson afterwards.
         """
         body, reading = parsed.body, parsed.reading
         if reading is None:
-            chat.check(body)
+            api.check(body)
         said = self._said(head, body.pop("gateway", None))
         if reading is None:
-            reading = chat.Reading.of(body)
-        needs = reading.needs(body, self._estimator.tokens(reading.script, reading.chars))
+            reading = api.read(body)
+        needs = reading.needs(body, self._estimator)
         asked, stream = body["model"], bool(body.get("stream"))
-        facts = self.facts(key, said, self.asked(asked, key), needs, reading.script, stream=stream)
+        facts = self.facts(api, key, said, self.asked(asked, key), needs, reading.script, stream=stream)
         wants_usage = bool((body.get("stream_options") or {}).get("include_usage"))
         request = Request(
-            identifier, client_id, "chat", asked, facts, needs, body, body_bytes, stream, wants_usage, key.disclose, began,
+            identifier, client_id, api.name, asked, facts, needs, body, body_bytes, stream, wants_usage, key.disclose, began,
             head.wish(), head.session() if self._sessions else "",
         )  # fmt: skip - in their order: by name they take twice as long
         return request, reading.script
@@ -83,15 +87,15 @@ class Desk:
         return head.said
 
     def facts(
-        self, key: Key, said: Declared, asked: frozenset[str], needs: Needs, script: Script | None, *, stream: bool
+        self, api: Api, key: Key, said: Declared, asked: frozenset[str], needs: Needs, script: Script | None, *, stream: bool
     ) -> RequestFacts:
-        """All facts of a request. `script` None: of no text yet, so it may be in any language. Raises Problem (400, 403)."""
+        """All facts of a request. `script` None: of no text (yet), so it may be in any language. Raises Problem (400, 403)."""
         settled = self._settled.get((key.id, said)) or self._settle(key, said)
         tenant, group, key_id, region, data_class, categories, task, tag = settled
         vocabulary = self.view.snapshot.policy.vocabulary
         language = vocabulary.languages if script is None else self._languages.get(script) or self._language(script)
         return RequestFacts(  # in their order: by name they take twice as long
-            tenant, group, key_id, region, data_class, categories, asked, CHAT, task, tag, language, needs.abilities,
+            tenant, group, key_id, region, data_class, categories, asked, api.fact, task, tag, language, needs.abilities,
             YES if stream else NO, needs.prompt_tokens,
         )  # fmt: skip
 
@@ -113,7 +117,7 @@ class Desk:
         if found is None:
             resolved = resolve(self.view.snapshot.policy, name)
             if resolved is None:
-                raise chat.unknown_model(name, self.names(key))
+                raise unknown_model(name, self.names(key))
             found = self._asked.keep(name, frozenset((resolved.asked,)))
         return found
 
@@ -127,16 +131,21 @@ class Desk:
         return found
 
     def serves(self, key: Key, name: str) -> bool:
-        """Whether rules let this key, declaring nothing, be served under `name`, which may match a pattern."""
+        """Whether rules let this key, declaring nothing, be served under `name`, which may match a pattern, by any API."""
         resolved = resolve(self.view.snapshot.policy, name)
         if resolved is None:
             return False
-        facts = self.facts(key, (), frozenset((resolved.asked,)), Needs(api="chat"), None, stream=False)
-        return self.view.eligible(facts).mask != 0
+        asked = frozenset((resolved.asked,))
+        return any(self._eligible(api, key, asked) for api in APIS.values())
 
-    def learn(self, script: Script, request: Request, reported_tokens: int) -> None:
+    def _eligible(self, api: Api, key: Key, asked: frozenset[str]) -> bool:
+        facts = self.facts(api, key, (), asked, Needs(api.name), None, stream=False)
+        mask = self.view.eligible(facts).mask
+        return any(api.name in self.view.subjects[index].apis for index in bits(mask))
+
+    def learn(self, script: Script | None, request: Request, reported_tokens: int) -> None:
         """An upstream counted the prompt. One with images, sound or files says nothing of text."""
-        if request.needs.abilities <= TEXT_ONLY:
+        if script is not None and request.needs.abilities <= TEXT_ONLY:
             self._estimator.learn(script, request.needs.prompt_tokens, reported_tokens)
 
 
@@ -151,3 +160,13 @@ def owner(view: View, name: str) -> str:
 def described(view: View, name: str) -> Mapping[str, object]:
     """One entry of `GET /v1/models`. `created` is required by the API's schema; a catalogue has no such day, so it is 0."""
     return {"id": name, "object": "model", "created": 0, "owned_by": owner(view, name)}
+
+
+def unknown_model(asked: str, known: Sequence[str]) -> Problem:
+    """404, with the nearest of the names that this key can be served."""
+    shown = asked[:128]  # comparing takes time with the square of the length
+    near = difflib.get_close_matches(shown, known, 3, 0.5)
+    hint = "`GET /v1/models` lists what this key can use."
+    if near:
+        hint = f"Did you mean {' or '.join(f'`{name}`' for name in near)}?"
+    return Problem(404, "model_not_found", f"The model `{shown}` does not exist here. {hint}", "model", should_retry=False)

@@ -6,6 +6,7 @@
 import os
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from urllib.parse import unquote
 
 import orjson
@@ -15,8 +16,10 @@ from gateway.core.policy import Key, Snapshot
 from gateway.core.view import Timeline
 from gateway.pipeline import World, exchange
 from gateway.ports import Client
-from gateway.wire import chat
-from gateway.wire.desk import Desk, described
+from gateway.wire.api import Api
+from gateway.wire.apis import APIS
+from gateway.wire.body import parse
+from gateway.wire.desk import Desk, described, unknown_model
 from gateway.wire.heads import CLIENT_ID_CHARS_MAX, Head, Heads
 from gateway.wire.identity import identify
 from gateway.wire.text import Estimator
@@ -111,24 +114,6 @@ class Plane:
         key = identify(desk.view.snapshot.access, incoming.head.shown(), now, self.revoked, demo=self.demo)
         return serve(self, desk, key, incoming, client, now)
 
-    async def _chat(self, desk: Desk, key: Key, incoming: Incoming, client: Client, now: float) -> Answer:
-        if self.in_flight >= self.world.bounds.exchanges_max:
-            raise Problem(503, "overloaded", "this worker has as many requests under way as it may", retry_after_s=1.0)
-        head = incoming.head
-        client_id = head.client_id()
-        if head.digest:
-            self.heads.remember(head)
-        parsed = chat.parse(incoming.body, self.world.bounds)
-        request, script = desk.request(parsed, len(incoming.body), key, head, new_id(), client_id, now)
-        self.in_flight += 1
-        try:
-            answer = await exchange(self.world, desk.view, request, client)
-        finally:
-            self.in_flight -= 1
-        if answer.usage is not None and answer.usage.reported:
-            desk.learn(script, request, answer.usage.input)
-        return answer
-
     async def _models(self, desk: Desk, key: Key, incoming: Incoming, _client: Client, _now: float) -> Answer:
         data = [described(desk.view, name) for name in desk.names(key)]
         return _json(incoming, {"object": "list", "data": data})
@@ -136,7 +121,7 @@ class Plane:
     async def _model(self, desk: Desk, key: Key, incoming: Incoming, _client: Client, _now: float) -> Answer:
         name = unquote(incoming.head.path.partition("?")[0].removeprefix(_MODEL))
         if not desk.serves(key, name):
-            raise chat.unknown_model(name, desk.names(key))
+            raise unknown_model(name, desk.names(key))
         return _json(incoming, described(desk.view, name))
 
 
@@ -146,10 +131,30 @@ def _origin_form(target: str) -> str:
     return f"/{rest.partition('/')[2]}" if rest and scheme.lower() in ("http", "https") else target
 
 
+async def _answered(api: Api, plane: Plane, desk: Desk, key: Key, incoming: Incoming, client: Client, now: float) -> Answer:
+    """An exchange of `api`, or the Problem that keeps it from beginning."""
+    if plane.in_flight >= plane.world.bounds.exchanges_max:
+        raise Problem(503, "overloaded", "this worker has as many requests under way as it may", retry_after_s=1.0)
+    head = incoming.head
+    client_id = head.client_id()
+    if head.digest:
+        plane.heads.remember(head)
+    parsed = parse(api.glance, incoming.body, plane.world.bounds)
+    request, script = desk.request(api, parsed, len(incoming.body), key, head, new_id(), client_id, now)
+    plane.in_flight += 1
+    try:
+        answer = await exchange(plane.world, desk.view, request, client)
+    finally:
+        plane.in_flight -= 1
+    if answer.usage is not None and answer.usage.reported:
+        desk.learn(script, request, answer.usage.input)
+    return answer
+
+
 Handler = Callable[[Plane, Desk, Key, Incoming, Client, float], Awaitable[Answer]]
 _MODEL = "/v1/models/"
 _EXACT: dict[str, tuple[str, Handler]] = {
-    "/v1/chat/completions": ("POST", Plane._chat),
+    **{api.path: ("POST", partial(_answered, api)) for api in APIS.values()},
     "/v1/models": ("GET", Plane._models),
 }
 

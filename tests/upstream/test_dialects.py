@@ -396,7 +396,7 @@ def test_inline_images_pass_and_remote_ones_where_the_endpoint_allows() -> None:
 
 
 def test_the_head_holds_nothing_but_ours() -> None:
-    head = head_of(deployment("zai", host="api.z.test", port=8443).endpoint, DIALECTS["zai"], "k-1").decode()
+    head = head_of(deployment("zai", host="api.z.test", port=8443).endpoint, DIALECTS["zai"], "k-1", "/chat/completions").decode()
     assert head.split("\r\n") == [
         "POST /v1/chat/completions HTTP/1.1",
         "host: api.z.test:8443",
@@ -412,10 +412,11 @@ def test_the_head_holds_nothing_but_ours() -> None:
 
 def test_the_head_names_hosts_as_http_wants_them() -> None:
     openai = DIALECTS["openai"]
-    assert b"host: upstream.test\r\n" in head_of(deployment("openai").endpoint, openai, None)
-    assert b"authorization" not in head_of(deployment("openai").endpoint, openai, None)
-    assert b"host: [::1]:8000\r\n" in head_of(deployment("openai", host="::1", port=8000).endpoint, openai, None)
-    assert b"host: upstream.test\r\n" in head_of(replace(deployment("openai").endpoint, scheme="https", port=443), openai, None)
+    assert b"host: upstream.test\r\n" in head_of(deployment("openai").endpoint, openai, None, "/x")
+    assert b"authorization" not in head_of(deployment("openai").endpoint, openai, None, "/x")
+    assert b"host: [::1]:8000\r\n" in head_of(deployment("openai", host="::1", port=8000).endpoint, openai, None, "/x")
+    secure = replace(deployment("openai").endpoint, scheme="https", port=443)
+    assert b"host: upstream.test\r\n" in head_of(secure, openai, None, "/x")
 
 
 @pytest.mark.parametrize(
@@ -424,5 +425,5 @@ def test_the_head_names_hosts_as_http_wants_them() -> None:
 )
 def test_a_value_can_not_become_a_header(host: str, path: str, secret: str) -> None:
     with pytest.raises(ValueError, match="at-openai") as caught:
-        head_of(deployment("openai", host=host, path=path).endpoint, DIALECTS["openai"], secret)
+        head_of(deployment("openai", host=host, path=path).endpoint, DIALECTS["openai"], secret, "/chat/completions")
     assert secret not in str(caught.value).replace("at-openai", "") or secret == "a"

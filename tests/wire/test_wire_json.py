@@ -14,7 +14,8 @@ from small_world import NOW, snapshot
 from gateway.core.answer import Problem
 from gateway.core.bounds import Bounds
 from gateway.core.view import View
-from gateway.wire.chat import parse
+from gateway.wire.body import parse
+from gateway.wire.chat import CHAT
 from gateway.wire.desk import Desk
 from gateway.wire.heads import Head
 from gateway.wire.text import Estimator
@@ -52,7 +53,7 @@ def doubled(text: str) -> bool:
 
 def refused(text: str) -> bool:
     try:
-        parse(text.encode(), Bounds())
+        parse(CHAT.glance, text.encode(), Bounds())
     except Problem as problem:
         return (problem.status, problem.code) == (400, "duplicate_name")
     return False
@@ -91,7 +92,7 @@ def test_the_quick_count_agrees_with_a_slow_reading(text: str) -> None:
 def test_the_message_names_it_and_not_more_than_a_part_of_it() -> None:
     long = "n" * 1_000
     with pytest.raises(Problem) as caught:
-        parse(json.dumps({long: 1})[:-1].encode() + f', "{long}": 2}}'.encode(), Bounds())
+        parse(CHAT.glance, json.dumps({long: 1})[:-1].encode() + f', "{long}": 2}}'.encode(), Bounds())
     assert long[:64] in caught.value.message
     assert long[:65] not in caught.value.message
 
@@ -147,9 +148,9 @@ def understood(body: dict[str, Any], bounds: Bounds) -> tuple[object, ...]:
     """What a desk makes of `body`, and whether that was at a glance."""
     desk, key, text = Desk(VIEW, Estimator()), VIEW.snapshot.access.keys["ward"], json.dumps(body).encode()
     try:
-        parsed = parse(text, bounds)
+        parsed = parse(CHAT.glance, text, bounds)
         glanced = parsed.reading is not None
-        request, script = desk.request(parsed, 0, key, Head("POST", "/", []), "id", "", NOW)
+        request, script = desk.request(CHAT, parsed, 0, key, Head("POST", "/", []), "id", "", NOW)
     except Problem as problem:
         return (problem.status, problem.code, problem.message, problem.param), False
     assert {**request.body, "gateway": 0} == {**body, "gateway": 0}
@@ -175,5 +176,5 @@ def test_usual_bodies_are_seen_at_a_glance() -> None:
 @pytest.mark.parametrize("levels", [100, 900, 1_010])
 def test_a_value_that_was_overwritten_may_be_of_any_depth(levels: int) -> None:
     with pytest.raises(Problem) as caught:
-        parse(b'{"a": ' + b"[" * levels + b"]" * levels + b', "a": 1}', Bounds())
+        parse(CHAT.glance, b'{"a": ' + b"[" * levels + b"]" * levels + b', "a": 1}', Bounds())
     assert caught.value.status == 400

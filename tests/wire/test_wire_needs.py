@@ -7,11 +7,12 @@ import pytest
 from gateway.core.exchange import Needs
 from gateway.core.rank import EXPECTED_OUTPUT_TOKENS
 from gateway.wire.chat import Reading
+from gateway.wire.text import Estimator
 
 
 def needs(content: Any = "Hello", **more: Any) -> Needs:
     body = {"model": "alpha", "messages": [{"role": "user", "content": content}], **more}
-    return Reading.of(body).needs(body, 10)
+    return Reading.of(body).needs(body, Estimator())
 
 
 def test_each_answer_is_paid_for() -> None:

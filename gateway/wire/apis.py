@@ -1,0 +1,11 @@
+"""The APIs that this version serves."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
+
+from gateway.wire.api import Api
+from gateway.wire.chat import CHAT
+
+APIS: Final[Mapping[str, Api]] = MappingProxyType({api.name: api for api in (CHAT,)})
+"""By name. Another one takes its line here, its file, and how upstreams are asked for it (upstream/spoken.py)."""

@@ -5,9 +5,9 @@ already is passed on in the bytes it came in. HTTP 200 with an error, without ch
 with nothing said is an outcome, and no answer.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import orjson
 
@@ -15,8 +15,9 @@ from gateway.core.exchange import Ended, Outcome, Usage
 from gateway.upstream import outcomes, usage
 from gateway.upstream.call import Failure
 from gateway.upstream.calling import Calling
-from gateway.upstream.canonical import Identity, NotCanonical, Seen, mend_answer, written
+from gateway.upstream.canonical import Identity, NotCanonical, Seen, written
 from gateway.upstream.outcomes import Origin
+from gateway.upstream.shape import CHAT, Shape
 
 END_OF_TURN_TOKENS = 1
 """A model that ends its turn at once is billed for one token, and meant it. None, or more than were shown, is a defect upstream."""
@@ -35,9 +36,9 @@ def is_error(found: dict[str, Any]) -> bool:
 
 
 def judge(
-    origin: Origin, raw: bytes, identity: Identity, status: int, now: float
+    shape: Shape, origin: Origin, raw: bytes, identity: Identity, status: int, now: float, body: Mapping[str, Any]
 ) -> tuple[dict[str, Any], Seen, Usage | usage.Unusable] | Outcome:
-    """A whole answer, parsed and mended, with its usage; or the outcome that it really is."""
+    """A whole answer to a request's `body`, parsed and mended, with its usage; or the outcome that it really is."""
     try:
         found = orjson.loads(raw)
     except ValueError:
@@ -47,20 +48,22 @@ def judge(
     if is_error(found):
         return outcomes.of_error(origin, status, (), found, now)
     try:
-        seen = mend_answer(found, identity)
+        seen = shape.mend_answer(found, identity)
     except NotCanonical:
         return outcomes.spoilt("bad_answer", status)
-    said = usage.read(found.get("usage"), found.get("timings"))
+    said = shape.usage(found)
     known = said if isinstance(said, Usage) else None
     if seen.bad_finish:
         return replace(outcomes.spoilt(seen.bad_finish, status), usage=known)
-    if says_nothing(seen.speaks, seen.finish, said):
+    if says_nothing(seen.speaks, seen.finish, said) and not shape.may_say_nothing(body):
         return replace(outcomes.spoilt("empty_answer", status), usage=known)
     return found, seen, said
 
 
 class AnswerCall(Calling):
     """A call whose answer is one JSON body."""
+
+    shape: ClassVar[Shape] = CHAT
 
     _body: bytes
     _outcome: Outcome
@@ -84,8 +87,8 @@ class AnswerCall(Calling):
         self._pieces.clear()
         setting, request = self.setting, self.request
         now = setting.clock.now()
-        identity = Identity(f"chatcmpl-{request.id}", int(now), setting.model)
-        judged = judge(setting.origin, raw, identity, self._status, now)
+        identity = Identity(self.shape.ids + request.id, int(now), setting.model)
+        judged = judge(self.shape, setting.origin, raw, identity, self._status, now, request.body)
         if isinstance(judged, Outcome):
             self._settle(judged)
             return

@@ -79,7 +79,7 @@ class CallIndexes:
 def mend_chunk(chunk: dict[str, Any], calls: dict[int, CallIndexes]) -> Seen:
     """Bring the choices of `chunk` into shape, in place. `calls` is the stream's memory. Raises NotCanonical."""
     seen = Seen()
-    for choice in _choices(chunk):
+    for choice in choices_of(chunk):
         delta = choice.get("delta")
         if delta is None:
             choice["delta"] = delta = {}
@@ -105,13 +105,14 @@ def mend_chunk(chunk: dict[str, Any], calls: dict[int, CallIndexes]) -> Seen:
             seen.changed = True
         if delta.get("function_call"):
             seen.speaks = True
-        _mend_finish(choice, seen)
+        mend_finish(choice, seen)
         if choice.get("finish_reason") is not None:
             seen.finished.append(index)
     return seen
 
 
-def _choices(found: Mapping[str, Any]) -> list[dict[str, Any]]:
+def choices_of(found: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The choices of a chunk or an answer, if they are objects. Raises NotCanonical."""
     choices = found.get("choices")
     if not isinstance(choices, list):
         raise NotCanonical
@@ -131,7 +132,7 @@ def _mend_text(said: dict[str, Any], seen: Seen) -> None:
     """Content and reasoning of a delta or a message."""
     content = said.get("content")
     if isinstance(content, list):
-        text, thought = _pieces(content)
+        text, thought = pieces_of(content)
         said["content"] = content = text
         if thought:
             said["reasoning_content"] = thought
@@ -147,7 +148,7 @@ def _mend_text(said: dict[str, Any], seen: Seen) -> None:
         seen.speaks = True
 
 
-def _pieces(content: list[Any]) -> tuple[str, str]:
+def pieces_of(content: list[Any]) -> tuple[str, str]:
     """Text and reasoning of Mistral's list of pieces. References and the like have no place in OpenAI's shape."""
     text: list[str] = []
     thought: list[str] = []
@@ -178,7 +179,8 @@ def _mend_call(call: dict[str, Any], *, first: bool) -> bool:
     return changed
 
 
-def _mend_finish(choice: dict[str, Any], seen: Seen) -> None:
+def mend_finish(choice: dict[str, Any], seen: Seen) -> None:
+    """The finish_reason as OpenAI spells it, or the failure that it is."""
     reason = choice.get("finish_reason")
     if reason is None:
         return
@@ -204,18 +206,10 @@ def mend_answer(answer: dict[str, Any], identity: Identity) -> Seen:
             answer["model"] = identity.model
             seen.changed = True
         return seen
-    choices = _choices(answer)
+    choices = choices_of(answer)
     if not choices:
         raise NotCanonical
-    if not isinstance(answer.get("id"), str) or not answer["id"]:
-        answer["id"] = identity.id
-        seen.changed = True
-    if answer.get("created").__class__ is not int:
-        answer["created"] = identity.created
-        seen.changed = True
-    if answer.get("object") != ANSWER or answer.get("model") != identity.model:
-        answer["object"], answer["model"] = ANSWER, identity.model
-        seen.changed = True
+    mend_envelope(answer, identity, ANSWER, seen)
     for at, choice in enumerate(choices):
         message = choice.get("message")
         if not isinstance(message, dict):
@@ -227,8 +221,21 @@ def mend_answer(answer: dict[str, Any], identity: Identity) -> Seen:
             choice["finish_reason"] = "tool_calls" if message.get("tool_calls") else "stop"
             seen.changed = True
         _mend_message(message, seen, identity.id)
-        _mend_finish(choice, seen)
+        mend_finish(choice, seen)
     return seen
+
+
+def mend_envelope(answer: dict[str, Any], identity: Identity, kind: str, seen: Seen) -> None:
+    """What an answer says of itself; `kind` is its `object`."""
+    if not isinstance(answer.get("id"), str) or not answer["id"]:
+        answer["id"] = identity.id
+        seen.changed = True
+    if answer.get("created").__class__ is not int:
+        answer["created"] = identity.created
+        seen.changed = True
+    if answer.get("object") != kind or answer.get("model") != identity.model:
+        answer["object"], answer["model"] = kind, identity.model
+        seen.changed = True
 
 
 _PLAIN_MESSAGE: Final = frozenset({"role", "content", "refusal", "annotations", "reasoning_content"})
@@ -307,12 +314,12 @@ def event(chunk: Mapping[str, Any]) -> bytes:
 DONE_EVENT: Final = b"data: [DONE]\n\n"
 
 
-def usage_event(identity: Identity, usage: Usage) -> bytes:
-    """The extra chunk of who asked for usage."""
+def usage_event(identity: Identity, usage: Usage, kind: str = CHUNK) -> bytes:
+    """The extra chunk of who asked for usage; `kind` is its `object`."""
     return event(
         {
             "id": identity.id,
-            "object": CHUNK,
+            "object": kind,
             "created": identity.created,
             "model": identity.model,
             "choices": [],

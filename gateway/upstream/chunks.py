@@ -10,20 +10,23 @@ The name is replaced in the bytes. `"model":"theirs"` can't be text: within a JS
 before it, and the second one here has a letter; nor does a colon follow a string's end but after a key.
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 import orjson
 
 from gateway.core.exchange import Outcome, Request, Usage
 from gateway.upstream import outcomes, usage
-from gateway.upstream.answer import is_error, served
+from gateway.upstream.answer import is_error, says_nothing, served
 from gateway.upstream.calling import Setting
-from gateway.upstream.canonical import CHUNK, DONE_EVENT, CallIndexes, Identity, NotCanonical, event, mend_chunk, usage_event
+from gateway.upstream.canonical import DONE_EVENT, Identity, NotCanonical, event, usage_event
+from gateway.upstream.shape import CHAT, Shape
 from gateway.upstream.sse import DONE, fields
 
 
 class Chunks:
     """Reads the events of one stream."""
+
+    shape: ClassVar[Shape] = CHAT
 
     def __init__(self, setting: Setting, request: Request) -> None:
         self.known = False  # the first chunk was seen
@@ -38,7 +41,7 @@ class Chunks:
         self._renames: tuple[bytes, bytes] | None = None  # `"model":"theirs"`, and ours
         self._setting = setting
         self._request = request
-        self._calls: dict[int, CallIndexes] = {}
+        self._memory: dict[int, Any] = {}  # of what mends chunks
         self._finished: set[int] = set()
         self._overhead_bytes = 0  # of an event without its text
 
@@ -67,7 +70,7 @@ class Chunks:
             self._learn(raw, data, chunk)
         taken_out = self._take_usage(chunk)
         try:
-            seen = mend_chunk(chunk, self._calls)
+            seen = self.shape.mend_chunk(chunk, self._memory)
             if seen.bad_finish:
                 return outcomes.spoilt(seen.bad_finish)
             self.speaks |= seen.speaks
@@ -81,7 +84,7 @@ class Chunks:
 
     def _anew(self, chunk: dict[str, Any]) -> bytes:
         mine = self.identity
-        chunk["id"], chunk["object"], chunk["created"], chunk["model"] = mine.id, CHUNK, mine.created, mine.model
+        chunk["id"], chunk["object"], chunk["created"], chunk["model"] = mine.id, self.shape.chunk, mine.created, mine.model
         mended, self.copied = event(chunk), False
         self.count(1, len(mended))
         return mended
@@ -90,10 +93,13 @@ class Chunks:
         """Take usage out of a chunk that has any, and remember the last; says whether it did."""
         if chunk.get("usage") is None and "timings" not in chunk:
             return False
-        said = usage.read(chunk.pop("usage", None), chunk.pop("timings", None))
+        said = self._read_usage(chunk)
         if said is not usage.Unusable.MISSING:
             self.usage = said
         return True
+
+    def _read_usage(self, chunk: dict[str, Any]) -> Usage | usage.Unusable:
+        return usage.read(chunk.pop("usage", None), chunk.pop("timings", None))
 
     def _as_it_is(self, raw: bytes) -> bytes:
         self.copied = True
@@ -107,10 +113,11 @@ class Chunks:
         self.known = True
         found, created, model = chunk.get("id"), chunk.get("created"), chunk.get("model")
         has_id = isinstance(found, str) and found != ""
-        self.identity.id = str(found) if has_id else f"chatcmpl-{self._request.id}"
+        self.identity.id = str(found) if has_id else self.shape.ids + self._request.id
         self.identity.created = created if isinstance(created, int) else int(self._setting.clock.now())
         plain = raw == b"data: " + data and b'"choices":[' in raw
-        self._clean = plain and has_id and created.__class__ is int and chunk.get("object") == CHUNK and isinstance(model, str)
+        ours = chunk.get("object") == self.shape.chunk
+        self._clean = plain and ours and has_id and created.__class__ is int and isinstance(model, str)
         if self._clean and model != self.identity.model:
             theirs = b'"model":' + orjson.dumps(model)
             self._renames = (theirs, b'"model":' + orjson.dumps(self.identity.model))
@@ -122,13 +129,17 @@ class Chunks:
     @property
     def ended_well(self) -> bool:
         """Whether every choice has said its finish_reason."""
-        n = self._request.body.get("n")
-        return len(self._finished) >= (n if isinstance(n, int) and n > 0 else 1)
+        return len(self._finished) >= self.shape.choices(self._request.body)
+
+    @property
+    def says_nothing(self) -> bool:
+        """Whether a stream that ended well is an empty answer, and no good."""
+        return says_nothing(self.speaks, self.finish, self.usage) and not self.shape.may_say_nothing(self._request.body)
 
     def tail(self) -> bytes:
         """The last events of a stream that ended well."""
         if self._request.wants_usage and isinstance(self.usage, Usage):
-            return usage_event(self.identity, self.usage) + DONE_EVENT
+            return usage_event(self.identity, self.usage, self.shape.chunk) + DONE_EVENT
         return DONE_EVENT
 
     def served(self) -> Outcome:

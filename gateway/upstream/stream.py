@@ -9,28 +9,29 @@ Promises to the client: usage in one last chunk without choices if it asked, and
 and nothing after; no event for a stream that broke, which is the pipeline's to tell in its API's shape. Reading pauses while the
 client does not take what it got, and the call is closed at once when it hangs up.
 
-Every write to the client is whole events of OpenAI's chat API: another API gives `relay` a client whose `write` converts them.
+Every write to the client is whole events of the API that the upstream was asked by: one that no upstream speaks gives `relay` a
+client whose `write` converts them.
 """
 
 import asyncio
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Final
+from typing import ClassVar, Final
 
 from gateway.core.exchange import Ended, Fault, Outcome, Request, Usage
 from gateway.ports import Client
 from gateway.upstream import outcomes
-from gateway.upstream.answer import judge, says_nothing
+from gateway.upstream.answer import judge
 from gateway.upstream.call import Failure
 from gateway.upstream.calling import Calling, Setting
-from gateway.upstream.canonical import Identity, NotCanonical, as_events
+from gateway.upstream.canonical import Identity, NotCanonical
 from gateway.upstream.chunks import Chunks
 from gateway.upstream.outcomes import Headers
 from gateway.upstream.sse import EventTooLarge, Splitter
 from gateway.upstream.template import Fits, template
 
 DONE: Final = b"data: [DONE]"
-FLEETING: Final = (b'_tokens"', b'"finish_reason":"', b'"tool_calls"')
+FLEETING: Final = (b'_tokens"', b'"finish_reason":"', b'"tool_calls"', b'"logprobs":{')
 """Marks of events of which each has to be looked at, however like another it is."""
 
 LINGER_S: Final = 1.0
@@ -40,10 +41,12 @@ LINGER_S: Final = 1.0
 class StreamCall(Calling):
     """A call whose answer is server-sent events, or should have been."""
 
+    reads: ClassVar[type[Chunks]] = Chunks
+
     def __init__(self, setting: Setting, request: Request, dropped: tuple[str, ...]) -> None:
         super().__init__(setting, request, dropped)
         self._splitter = Splitter(setting.bounds.event_bytes_max)
-        self._chunks = Chunks(setting, request)
+        self._chunks = self.reads(setting, request)
         self._whole = False  # a JSON body came instead of events
         self._held: list[bytes] = []  # for the client, once there is one
         self._held_bytes = 0
@@ -138,8 +141,9 @@ class StreamCall(Calling):
     def _on_whole(self) -> None:
         """A whole answer in place of a stream, turned into one."""
         chunks, now = self._chunks, self.setting.clock.now()
-        identity = Identity(f"chatcmpl-{self.request.id}", int(now), self.setting.model)
-        judged = judge(self.setting.origin, b"".join(self._pieces), identity, self._status, now)
+        shape, raw = chunks.shape, b"".join(self._pieces)
+        identity = Identity(shape.ids + self.request.id, int(now), self.setting.model)
+        judged = judge(shape, self.setting.origin, raw, identity, self._status, now, self.request.body)
         if isinstance(judged, Outcome):
             self._settle(judged)
             return
@@ -148,7 +152,7 @@ class StreamCall(Calling):
         chunks.finish = seen.finish
         chunks.count(3, self._size)
         try:
-            events = b"".join(as_events(found))
+            events = b"".join(shape.as_events(found))
         except NotCanonical:
             self._spoilt("bad_answer")
             return
@@ -180,7 +184,7 @@ class StreamCall(Calling):
             if chunks.speaks:
                 self._open()
         if over is not None and over.ended is Ended.SERVED:
-            if self.result is None and says_nothing(False, chunks.finish, chunks.usage):
+            if self.result is None and chunks.says_nothing:
                 over = outcomes.spoilt("empty_answer")
             else:
                 self._open()

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 FROM: Final = (b'"content":"', b'"reasoning_content":"', b'"reasoning":"', b'"text":"')
-INTO: Final = (b'"content":"', b'"reasoning_content":"')
+INTO: Final = (b'"content":"', b'"reasoning_content":"', b'"text":"')
 """What stands before the text: as upstreams write it, and as clients get it."""
 
 PADDINGS: Final = (b',"p":"', b',"obfuscation":"')

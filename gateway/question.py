@@ -6,7 +6,7 @@ kept or logged.
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -19,9 +19,9 @@ from gateway.core.explain import as_json
 from gateway.core.facts import DECLARABLE
 from gateway.core.live import ALL_WELL
 from gateway.core.policy import Key, Snapshot
+from gateway.core.terms import APIS
 from gateway.core.view import View
-from gateway.wire.api import Api
-from gateway.wire.apis import APIS
+from gateway.wire.apis import APIS as SERVED
 from gateway.wire.body import parse
 from gateway.wire.declared import Declared, declared
 from gateway.wire.desk import Desk
@@ -48,20 +48,20 @@ def decision(snapshot: Snapshot, question: Mapping[str, Any]) -> Decision:
     if "body" in question:
         return _whole(desk, question, now)
     _only(question, WORDS)
-    api = _api(question)
+    api = _word_of(question, "api", APIS, "chat")
     key = _key(snapshot, question)
     said: Declared = declared([], {fact: question[fact] for fact in DECLARABLE if fact in question})
     name = question.get("asked")
     if not isinstance(name, str):
         raise Problem(400, "missing_parameter", "`asked` is missing: the model or alias that the request names", "asked")
     needs = Needs(
-        api=api.name,
+        api=api,
         abilities=_set(question, "abilities"),
         tools=_set(question, "tools"),
         prompt_tokens=_count(question, "prompt_tokens") or PROMPT_TOKENS,
         output_tokens=_count(question, "output_tokens"),
     )
-    facts = desk.facts(api, key, said, desk.asked(name, key), needs, None, stream=False)
+    facts = desk.facts(frozenset((api,)), key, said, desk.asked(name, key), needs, None, stream=False)
     if language := _set(question, "language"):
         facts = replace(facts, language=language)
     return decide(desk.view, facts, needs, ALL_WELL, 0)
@@ -76,7 +76,7 @@ def _whole(desk: Desk, question: Mapping[str, Any], now: float) -> Decision:
         raw = orjson.dumps(body)
     except TypeError as error:
         raise Problem(400, "invalid_json", "the body is nested too deep, or holds what is no JSON", "body") from error
-    api = _api(question)
+    api = SERVED[_word_of(question, "api", tuple(SERVED), "chat")]
     parsed = parse(api.glance, raw, desk.view.snapshot.policy.bounds)
     lines = [(str(name).lower(), str(value)) for name, value in headers.items() if str(name).lower().startswith("x-gateway-")]
     key, head = _key(desk.view.snapshot, question), Head("POST", "", lines)
@@ -84,13 +84,12 @@ def _whole(desk: Desk, question: Mapping[str, Any], now: float) -> Decision:
     return decide(desk.view, request.facts, request.needs, ALL_WELL, 0)
 
 
-def _api(question: Mapping[str, Any]) -> Api:
-    """The API that is asked: chat, unless the question says another."""
-    name = question.get("api", "chat")
-    found = APIS.get(name) if isinstance(name, str) else None
-    if found is None:
-        raise Problem(400, "invalid_value", f"`api` must be one of {', '.join(APIS)}", "api")
-    return found
+def _word_of(question: Mapping[str, Any], name: str, known: Sequence[str], otherwise: str) -> str:
+    """One of `known` words; `otherwise`, where none is said."""
+    found = question.get(name, otherwise)
+    if found not in known:
+        raise Problem(400, "invalid_value", f"`{name}` must be one of {', '.join(known)}", name)
+    return str(found)
 
 
 def _key(snapshot: Snapshot, question: Mapping[str, Any]) -> Key:

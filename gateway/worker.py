@@ -43,6 +43,7 @@ from gateway.upstream.address import Address
 from gateway.upstream.http import Transport, address_of
 from gateway.upstream.kept import ChatForm
 from gateway.upstream.upstreams import Upstreams
+from gateway.upstream.vectors import EmbeddingsForm
 from gateway.wire.plane import Plane, Prepared
 from gateway.wire.server import Server
 
@@ -81,7 +82,7 @@ class Worker:
             self._stores.get("cache", self.store),
             start.cache_spot,
             start.cache_secret,
-            {"chat": ChatForm()},
+            {"chat": ChatForm(), "embeddings": EmbeddingsForm()},
             self.clock,
             loop,
             self.meter.kept,

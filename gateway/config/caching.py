@@ -18,7 +18,7 @@ from gateway.core.policy import Caching
 from gateway.core.terms import Effect
 
 TENANT: Final = "tenant"  # each its own
-CACHED_APIS: Final = ("chat",)  # that this version serves
+CACHED_APIS: Final = ("chat", "embeddings")  # whose answers this version can keep
 TTL_S_MAX: Final = 30 * 86_400  # a month: models are replaced and facts change, and nobody remembers what was kept
 
 ENTRY: Final = Record(
@@ -44,7 +44,12 @@ ENTRY: Final = Record(
             "who gets it: each tenant its own (the default), or all tenants to whom entries with this name apply",
             TENANT,
         ),
-        Key("apis", OneOrMore(Word("an API", of=APIS)), "the APIs whose answers are kept; this version keeps chat", ["chat"]),
+        Key(
+            "apis",
+            OneOrMore(Word("an API", of=APIS)),
+            f"the APIs whose answers are kept; {', '.join(CACHED_APIS)}, where it is missing",
+            ["chat"],
+        ),
     ),
 )
 

@@ -15,14 +15,21 @@ from gateway.config.problems import Mark, Problems, show
 from gateway.config.rates import RATES, compile_rates
 from gateway.config.reading import amount, entries, field, whole, word, words
 from gateway.config.shapes import Amount, Key, ListOf, MapOf, Record, Word
-from gateway.config.vocabulary import ALIAS, MODEL, OURS, SINKS, WORD
+from gateway.config.vocabulary import ALIAS, APIS, MODEL, OURS, SINKS, WORD
 from gateway.core.policy import Keeper, Model
+from gateway.core.terms import CONVERSING
 
 MODEL_RECORD: Final = Record(
     "a model",
     (
         labels.ORIGIN,
         Key("context", CONTEXT, "its window: tokens of prompt and answer together", 256000, required=True),
+        Key(
+            "apis",
+            ListOf(Word("an API", of=APIS)),
+            "what it is for; all but embeddings, where it is missing",
+            ["embeddings"],
+        ),
         Key("abilities", ABILITY_LIST, "what it can do", ["tools", "vision"]),
         Key("languages", ListOf(Word("a language (ISO 639-1)"), least=0), "languages that it is good at", ["en", "fr"]),
         Key(
@@ -114,6 +121,7 @@ class Catalogue:
                 languages=self._known.those("language", words(field(node, "languages")), self._problems),
                 scores=scores,
                 rates=compile_rates(field(node, "rates"), self._problems),
+                apis=frozenset(at.word for at in words(field(node, "apis"))) or CONVERSING,
             )
         return found
 

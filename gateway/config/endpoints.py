@@ -143,6 +143,7 @@ class Endpoints:
                 if self._known.has("model", At(model, at), self._problems):
                     found.append(self._deployment(endpoint, models[model], at, deployed, plan, capacity))
                     self._warn_of_own_labels(endpoint, found[-1], at)
+                    self._warn_of_no_api(found[-1], at)
         return found
 
     def _endpoint(self, name: str, mark: Mark, node: Node) -> Endpoint:
@@ -250,6 +251,16 @@ class Endpoints:
                 labels.warn_of_stale(what, mark, label, getattr(deployment, label), self._at, self._warnings)
         own = tuple(held for held in deployment.assurances if held not in endpoint.assurances)
         labels.warn_of_ended(what, mark, own, self._at, self._warnings)
+
+    def _warn_of_no_api(self, deployment: Deployment, mark: Mark) -> None:
+        """What can be asked nothing is there by mistake: most often the model does not say that it is for embeddings."""
+        if not deployment.apis and deployment.endpoint.apis:
+            model, endpoint = deployment.model, deployment.endpoint
+            wanted = (
+                f"it can be asked nothing: `{model.id}` is for {listed(model.apis)}, and the labels of `{endpoint.id}` hold for "
+                f"{listed(endpoint.apis)}; write `apis` of one or the other"
+            )
+            self._warnings.add(mark, f"the deployment `{deployment.id}`", wanted)
 
     def _context(self, what: str, node: Node, model: Model) -> int | None:
         own = field(node, "context")

@@ -19,12 +19,12 @@ class Preset:
 _FUNCTION = frozenset({"function"})
 
 PRESETS: Final = {
-    "llamacpp": Preset("", frozenset({"chat", "completions"}), _FUNCTION, needs_key=False),
+    "llamacpp": Preset("", frozenset({"chat", "completions", "embeddings"}), _FUNCTION, needs_key=False),
     "mistral": Preset("https://api.mistral.ai/v1", frozenset({"chat", "embeddings"}), _FUNCTION, needs_key=True),
     "openai": Preset(
         "https://api.openai.com/v1", frozenset({"chat", "completions", "embeddings", "responses"}), _FUNCTION, needs_key=True
     ),
-    "vllm": Preset("", frozenset({"chat", "completions"}), _FUNCTION, needs_key=False),
+    "vllm": Preset("", frozenset({"chat", "completions", "embeddings"}), _FUNCTION, needs_key=False),
     "zai": Preset("https://api.z.ai/api/paas/v4", frozenset({"chat"}), _FUNCTION, needs_key=True),
 }
 """Dialects by name. Tools that a provider runs itself (a web search) are left out: what they send leaves the promised place."""

@@ -2,7 +2,9 @@
 
 from typing import Final
 
-APIS: Final = ("chat", "completions", "embeddings", "messages", "responses")
+from gateway.core import terms
+
+APIS: Final = terms.APIS
 """The clients' APIs, as facts and labels name them."""
 
 TOOLS: Final = ("code_interpreter", "computer_use", "custom", "file_search", "function", "image_generation", "mcp", "web_search")

@@ -16,12 +16,13 @@ if TYPE_CHECKING:
 class Needs:
     """What a request needs of whoever serves it; checked after the rules, each with its reason."""
 
-    api: str  # "chat"
+    api: str  # one of terms.APIS
     abilities: frozenset[str] = frozenset()  # of the model: tools, vision, json_schema
     tools: frozenset[str] = frozenset()  # kinds of tool: function
-    prompt_tokens: int = 0  # estimate
+    prompt_tokens: int = 0  # estimate; of all texts together
     output_tokens: int | None = None  # what the caller asked for at most, in all `n` answers, if it did
     remote_content: bool = False  # the content names a URL that the upstream would have to fetch
+    longest_tokens: int = 0  # of the longest text, where several are read apart from one another; 0: the prompt is one
 
 
 @fleeting(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from gateway.core.exchange import Needs
 from gateway.core.masks import bits, total
+from gateway.core.policy import Deployment
 from gateway.core.pricing import usd
 from gateway.core.rank import output_expected
 from gateway.core.terms import Because, Reason
@@ -16,7 +17,7 @@ def fit(view: View, mask: int, needs: Needs) -> int:
     key = (mask, needs.api, needs.abilities, needs.tools, needs.remote_content)
     found = view.fits.get(key)
     if found is None:
-        found = view.fits.keep(key, _fit(view, mask, replace(needs, prompt_tokens=0)))
+        found = view.fits.keep(key, _fit(view, mask, replace(needs, prompt_tokens=0, longest_tokens=0)))
     return found.masks[bisect_left(found.sizes, tokens_needed(needs))]
 
 
@@ -28,8 +29,9 @@ def _fit(view: View, mask: int, needs: Needs) -> Fit:
 
 
 def tokens_needed(needs: Needs) -> int:
-    """The window that a request takes: its prompt, and one token of answer. (`max_tokens` is a wish; upstreams cut it.)"""
-    return needs.prompt_tokens + 1
+    """The window that a request takes: its prompt, or the longest of its texts where each has a window to itself, and one token of
+    answer. (`max_tokens` is a wish; upstreams cut it.)"""
+    return (needs.longest_tokens or needs.prompt_tokens) + 1
 
 
 def unfit(view: View, index: int, needs: Needs) -> tuple[Reason, ...]:
@@ -37,7 +39,7 @@ def unfit(view: View, index: int, needs: Needs) -> tuple[Reason, ...]:
     subject = view.subjects[index]
     found = []
     if needs.api not in subject.apis:
-        found.append(_need(needs.api, f"its labels hold for {_list(subject.apis)}, not for `{needs.api}`"))
+        found.append(_need(needs.api, _not_offered(view.deployments[index], needs.api)))
     for ability in sorted(needs.abilities - subject.abilities):
         found.append(_need(ability, f"`{subject.model}` has {_list(subject.abilities)}"))
     for tool in sorted(needs.tools - subject.tools):
@@ -46,8 +48,20 @@ def unfit(view: View, index: int, needs: Needs) -> tuple[Reason, ...]:
         found.append(_need("remote_content", "the content names a URL to fetch; send the data itself"))
     if subject.context is None or subject.context < tokens_needed(needs):
         window = "is not in the catalogue" if subject.context is None else f"is {subject.context:,} tokens"
-        found.append(_need("context", f"about {needs.prompt_tokens:,} tokens of prompt; the window {window}"))
+        part = "in its longest text" if needs.longest_tokens else "of prompt"
+        found.append(_need("context", f"about {tokens_needed(needs) - 1:,} tokens {part}; the window {window}"))
     return tuple(found)
+
+
+def _not_offered(deployment: Deployment, api: str) -> str:
+    """Which of both is missing: the model is not for it, or its endpoint's labels do not hold for it."""
+    model, endpoint = deployment.model, deployment.endpoint
+    missing = []
+    if api not in model.apis:
+        missing.append(f"`{model.id}` is for {_list(model.apis)}, not for `{api}`")
+    if api not in endpoint.apis:
+        missing.append(f"its labels hold for {_list(endpoint.apis)}, not for `{api}`")
+    return "; ".join(missing)
 
 
 def _need(word: str, detail: str) -> Reason:

@@ -13,7 +13,7 @@ from gateway.core.budgets import Budget
 from gateway.core.facts import FINDINGS, FactSpec, RequestFacts, Vocabulary
 from gateway.core.pricing import Tariff
 from gateway.core.rates import Rates
-from gateway.core.terms import Effect, Subject
+from gateway.core.terms import CONVERSING, Effect, Subject
 
 # --- labels ---------------------------------------------------------------------------------------------------------------
 
@@ -105,6 +105,7 @@ class Model:
     languages: frozenset[str]
     scores: Mapping[str, float]
     rates: Rates | None = None  # of all that it is asked, wherever it runs
+    apis: frozenset[str] = CONVERSING  # what it is for
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +124,11 @@ class Deployment:
     abilities: frozenset[str]
     enabled: bool = True
 
+    @property
+    def apis(self) -> frozenset[str]:
+        """What can be asked of it: what its model is for, of that for which its endpoint's labels hold."""
+        return self.endpoint.apis & self.model.apis
+
     def as_of(self, instant: float) -> Subject:
         """Its labels at `instant`; what is stale or ended by then counts as missing."""
         return Subject(
@@ -136,7 +142,7 @@ class Deployment:
             operated_under=self.operated_under.at(instant),
             origin=self.model.origin.at(instant),
             assurances=assurances_at(self.assurances, instant),
-            apis=self.endpoint.apis,
+            apis=self.apis,
             tools=self.endpoint.tools,
             abilities=self.abilities,
             context=self.context,

@@ -12,6 +12,7 @@ from gateway.core.live import LiveState
 from gateway.core.masks import bits
 from gateway.core.order import Order, Tiers
 from gateway.core.policy import surely_meets
+from gateway.core.terms import EMBEDDINGS
 from gateway.core.view import View
 
 EXPECTED_OUTPUT_TOKENS = 500  # what an answer is taken to be long where the request doesn't say less; chat answers lie around it
@@ -31,8 +32,10 @@ def coarse_below(tokens: int) -> int:
 
 
 def output_expected(needs: Needs) -> int:
-    """Tokens of answer that an estimate counts on: what the caller said at most, or what is usual."""
-    return needs.output_tokens if needs.output_tokens is not None else EXPECTED_OUTPUT_TOKENS
+    """Tokens of answer that an estimate counts on: what the caller said at most, or what is usual. A vector has none."""
+    if needs.output_tokens is not None:
+        return needs.output_tokens
+    return 0 if needs.api == EMBEDDINGS else EXPECTED_OUTPUT_TOKENS
 
 
 @dataclass(frozen=True, slots=True)

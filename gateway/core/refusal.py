@@ -52,8 +52,14 @@ def too_long_message(decision: Decision) -> str:
     """That the request is longer than any window it may go to, with both lengths in tokens."""
     subjects = [decision.view.subjects[index] for index in bits(decision.eligibility.mask)]
     longest = max((subject.context or 0 for subject in subjects), default=0)
+    needs = decision.needs
+    if needs.longest_tokens:
+        return _clip(
+            f"the longest text is about {needs.longest_tokens:,} tokens long, and the longest window that it may go to takes "
+            f"{longest:,}. Send it in pieces, or ask for a model with a longer window."
+        )
     return _clip(
-        f"the request is about {decision.needs.prompt_tokens:,} tokens long, and the longest window that it may go to "
+        f"the request is about {needs.prompt_tokens:,} tokens long, and the longest window that it may go to "
         f"takes {longest:,}, answer included. Shorten the messages, or ask for a model with a longer window."
     )
 

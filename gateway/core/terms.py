@@ -8,6 +8,15 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+APIS: Final = ("chat", "completions", "embeddings", "messages", "responses")
+"""The clients' APIs, as facts and labels name them."""
+
+EMBEDDINGS: Final = "embeddings"
+"""The API whose answers are vectors, and no tokens."""
+
+CONVERSING: Final = frozenset(APIS) - {EMBEDDINGS}
+"""What a model is for that does not say: one that answers in words can be asked for words in any way, and gives no vectors."""
+
 ANYWHERE: Final = None
 """Places that nobody vouches for: missing, stale, or written `anywhere`. It satisfies no require, and every forbid hits it."""
 

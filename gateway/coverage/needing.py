@@ -50,7 +50,7 @@ def kinds_of_need(policy: Policy) -> Iterator[Need]:
     deployments = policy.deployments
     tests = tests_by_fact(rule.when for rule in policy.rules)
     yield Need()
-    for members in classes(APIS, [*(d.endpoint.apis for d in deployments), *(test.values for test in tests.get("api", ()))]):
+    for members in classes(APIS, [*(d.apis for d in deployments), *(test.values for test in tests.get("api", ()))]):
         yield Need(_alike(members), api=min(members))
     for members in classes(ABILITIES, [*(d.abilities for d in deployments), *(test.values for test in tests.get("ability", ()))]):
         yield Need(_alike(members), ability=min(members))

@@ -15,7 +15,8 @@ BASIS: Final = re.compile(rb'\{"prev":"[0-9a-f]{64}","kind":"basis","name":([0-9
 # within a JSON string every quotation mark has a backslash before it, so this can't be part of a text
 MARK: Final = b'"decision":{"basis":'
 DECISION: Final = re.compile(
-    MARK + rb'\[([0-9,]{1,200})\],("prompt_tokens":[0-9]+,"output_tokens":(?:null|[0-9]+),"draw":[0-9]+(?:,"warm":\{[^{}]*\})?)\}'
+    MARK + rb'\[([0-9,]{1,200})\],("prompt_tokens":[0-9]+,"output_tokens":(?:null|[0-9]+),"draw":[0-9]+'
+    rb'(?:,"longest_tokens":[0-9]+)?(?:,"warm":\{[^{}]*\})?)\}'
 )
 
 

@@ -16,7 +16,7 @@ from gateway.core.live import LIMITS
 from gateway.core.policy import Snapshot
 from gateway.core.rates import LIMITED
 from gateway.core.settlement import UNCACHED
-from gateway.core.terms import OTHER, STORE_FAILURES, Because
+from gateway.core.terms import APIS, OTHER, STORE_FAILURES, Because
 
 DURATIONS_S: Final = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 320.0, 640.0)
 FIRST_CONTENT_S: Final = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 25.6, 60.0)
@@ -117,7 +117,7 @@ class Labels:
         rules = [rule.id for rule in policy.rules]
         abilities = {ability for deployment in policy.deployments for ability in deployment.abilities}
         tools = {tool for deployment in policy.deployments for tool in deployment.endpoint.tools}
-        needs = {"chat", "context", "remote_content", "tools", "vision", "json_schema"}
+        needs = {*APIS, "context", "remote_content", "tools", "vision", "json_schema"}
         needs |= abilities | {f"tool {tool}" for tool in tools}
         words = {*rules, *(f"gateway: {rule}" for rule in rules), Because.NO_PERMIT, Because.ASKED, Because.DISABLED}
         words |= {f"needs: {need}" for need in needs} | {"limit: usd_per_request"} | {f"live: {word}" for word in LIVE_WORDS}
@@ -125,7 +125,7 @@ class Labels:
             "tenant": frozenset(snapshot.access.tenants),
             "deployment": frozenset(deployment.id for deployment in policy.deployments),
             "endpoint": frozenset(deployment.endpoint.id for deployment in policy.deployments),
-            "api": frozenset({"chat"}),
+            "api": frozenset(APIS),
             "result": frozenset({*map(str, Ended), *map(str, Verdict), LIMITED, UNCACHED, *map(str, Recall), *RELOAD_RESULTS}),
             "kept": frozenset(KEPT),
             "ended": frozenset(ended.value for ended in Ended),

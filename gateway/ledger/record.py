@@ -14,9 +14,10 @@ facts, the needs, the draw, and of live state what could have mattered. It holds
     prompt_tokens      the estimate, a fact and a need
     output_tokens      what the caller asked for at most, or null
     draw               the number that spreads equals
+    longest_tokens     the estimate of the longest text, where each of several is read by itself; only there then
     warm               deployment -> tokens of the prompt that it read a short while ago; only there if one did
 
-All but the last four are shared with other decisions: they come in parts, a JSON object each, which `written_out` puts together.
+All but the last five are shared with other decisions: they come in parts, a JSON object each, which `written_out` puts together.
 A ledger's segment holds each part once (audit.py), which makes its lines a tenth as long.
 """
 
@@ -185,11 +186,12 @@ class Shorthand:
 def own(decision: Decision) -> bytes:
     """The members of `decision` that are its own, and no other's: its numbers."""
     needs, warm = decision.needs, decision.live.warm
-    output = needs.output_tokens
-    return b'"prompt_tokens":%d,"output_tokens":%b,"draw":%d%b' % (
+    output, longest = needs.output_tokens, needs.longest_tokens
+    return b'"prompt_tokens":%d,"output_tokens":%b,"draw":%d%b%b' % (
         needs.prompt_tokens,
         b"null" if output is None else b"%d" % output,
         decision.draw,
+        b',"longest_tokens":%d' % longest if longest else b"",
         b',"warm":' + orjson.dumps(dict(sorted(warm.items()))) if warm else b"",
     )
 

@@ -52,7 +52,7 @@ def inputs(recorded: dict[str, Any], vocabulary: Vocabulary) -> Inputs:
         return Inputs(
             instant=float(recorded["instant"]),
             facts=facts_from(recorded["facts"], recorded["prompt_tokens"], vocabulary),
-            needs=needs_from(recorded["needs"], recorded["prompt_tokens"], recorded["output_tokens"]),
+            needs=needs_from(recorded["needs"], recorded),
             # what is remembered of ranks hangs on one and the same mapping, so nothing known is always the same one
             live=LiveState(blocked or ALL_WELL.blocked, latency_ms or ALL_WELL.latency_ms, warm or ALL_WELL.warm),
             draw=_whole(recorded["draw"]),
@@ -78,15 +78,17 @@ def facts_from(recorded: dict[str, Any], prompt_tokens: Any, vocabulary: Vocabul
     return RequestFacts(**sets, prompt_tokens=_whole(prompt_tokens), inspected=_text(recorded["inspected"]))
 
 
-def needs_from(recorded: dict[str, Any], prompt_tokens: Any, output_tokens: Any) -> Needs:
-    """The needs that a record tells."""
+def needs_from(recorded: dict[str, Any], decision: dict[str, Any]) -> Needs:
+    """The needs that a record tells, with the lengths that stand beside them in its `decision`."""
+    output_tokens = decision["output_tokens"]
     return Needs(
         api=_text(recorded["api"]),
         abilities=_set(recorded["abilities"]),
         tools=_set(recorded["tools"]),
-        prompt_tokens=_whole(prompt_tokens),
+        prompt_tokens=_whole(decision["prompt_tokens"]),
         output_tokens=None if output_tokens is None else _whole(output_tokens),
         remote_content=bool(recorded["remote_content"]),
+        longest_tokens=_whole(decision.get("longest_tokens", 0)),
     )
 
 

@@ -5,7 +5,7 @@ Promise: no counterexample is told that the engine does not confirm.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from gateway.config.reading import last_day
@@ -154,7 +154,10 @@ class Prover:
         if witness is not None:
             wanted.append(witness.used)
         model = simplest(self._solver, wanted, [self.allowed.routed, *plain(self.space)])
-        return Found(self.space.sending(model), self.moments[moment], witness.subject if witness else None)
+        sending = self.space.sending(model)
+        if witness is not None and witness.index >= 0:  # by an API that it has, so that the example is a request that gets there
+            sending = replace(sending, api=self.space.alike(sending.api, witness.subject.apis))
+        return Found(sending, self.moments[moment], witness.subject if witness else None)
 
     def _counterexample(self, claim: Claim, about: int, against: Against, moment: int) -> Counterexample:
         found = self._find(about, against, moment)

@@ -156,6 +156,8 @@ def question(sending: Sending, snapshot: Snapshot) -> dict[str, object]:
         "asked": sending.asked,
         **_declared(sending),
     }
+    if sending.api != "chat":
+        found["api"] = sending.api
     if sending.language is not None:
         found["language"] = sorted(sending.language)
     if sending.abilities:
@@ -168,8 +170,6 @@ def question(sending: Sending, snapshot: Snapshot) -> dict[str, object]:
 def given(sending: Sending, snapshot: Snapshot, at: float | None) -> dict[str, object]:
     """What a case gives. `at` in UTC seconds."""
     found = question(sending, snapshot)
-    if sending.api != "chat":
-        found["api"] = sending.api
     if sending.stream:
         found["stream"] = True
     if at is not None:

@@ -320,5 +320,5 @@ def _ranked_by(deployment: Deployment) -> object:
     """All of a deployment that may change its place in an order, what it costs, or where it is."""
     model, endpoint = deployment.model, deployment.endpoint
     labels = deployment.processed_in, deployment.operated_under, deployment.assurances, deployment.abilities, deployment.context
-    there = endpoint.provider, endpoint.dialect, endpoint.apis, endpoint.tools
+    there = endpoint.provider, endpoint.dialect, deployment.apis, endpoint.tools
     return deployment.tariff, labels, there, model.origin, sorted(model.scores.items())

@@ -135,6 +135,14 @@ class Space:
         chosen = zip(self.classes.get(fact, ()), self.among.get(fact, ()), strict=True)
         return frozenset(min(members) for members, literal in chosen if model(literal))
 
+    def alike(self, api: str, offered: frozenset[str]) -> str:
+        """`api`, or where it is not `offered` one that is and that no test tells apart from it."""
+        if api in offered:
+            return api
+        tests = self.tests.get("api", ())
+        same = (one for one in sorted(offered) if all((one in test.values) == (api in test.values) for test in tests))
+        return next(same, api)
+
     def _values(self, fact: str, key: str, model: Model) -> frozenset[str]:
         found = [self._said[n, key, fact] for n in range(len(self.snapshots)) if (n, key, fact) in self._said]
         values = set()

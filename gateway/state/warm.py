@@ -80,9 +80,9 @@ class Warm:
         self._secret = secret
 
     def trail(self, request: Request) -> "WarmTrail":
-        """Hashes the beginnings that are long enough. A short request costs next to nothing."""
+        """Hashes the beginnings that are long enough. A short request costs next to nothing; one without messages has none."""
         beginnings: Sequence[Beginning] = ()
-        if request.needs.prompt_tokens >= self._affinity.min_tokens:
+        if "messages" in request.body and request.needs.prompt_tokens >= self._affinity.min_tokens:
             beginnings = self._beginnings(request)
         session = self._keyed(request, b"session", request.session.encode()).digest() if request.session else b""
         return WarmTrail(self._known, self._affinity, request, beginnings, session)

@@ -165,6 +165,7 @@ BY_FAILURE: Final[Mapping[str, Row]] = {
 
 BY_ANSWER: Final[Mapping[str, Row]] = {
     "bad_answer": Row("", "an answer that is no chat completion", _F, _THEIRS, _DEPLOYMENT, "bad_answer"),
+    "bad_vectors": Row("", "embeddings, but not a finite vector for each text", _F, _THEIRS, _DEPLOYMENT, "bad_vectors"),
     "empty_answer": Row("", "an answer that says nothing", _F, _THEIRS, _DEPLOYMENT, "empty_answer"),
     "ended_early": Row("", "a stream without an end", _F, _THEIRS, _DEPLOYMENT, "ended_early"),
     "answer_too_large": Row("", "an answer beyond the limit", _F, _THEIRS, _DEPLOYMENT, "answer_too_large"),

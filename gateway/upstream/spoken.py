@@ -9,8 +9,9 @@ from gateway.core.exchange import Request
 from gateway.core.policy import Deployment
 from gateway.upstream.answer import AnswerCall
 from gateway.upstream.calling import Calling, Setting
-from gateway.upstream.dialects import Dialect, build
+from gateway.upstream.dialects import Dialect, build, build_embeddings
 from gateway.upstream.stream import StreamCall
+from gateway.upstream.vectors import VectorsCall
 
 
 class Build(Protocol):
@@ -33,5 +34,6 @@ class Spoken:
 
 SPOKEN: Final[Mapping[str, Spoken]] = MappingProxyType({
     "chat": Spoken("/chat/completions", build, AnswerCall, StreamCall),
+    "embeddings": Spoken("/embeddings", build_embeddings, VectorsCall),
 })  # fmt: skip
 """By the name of the API, as facts and labels have it."""

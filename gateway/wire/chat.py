@@ -12,6 +12,7 @@ from gateway.core.answer import Problem
 from gateway.core.exchange import Needs
 from gateway.core.rank import EXPECTED_OUTPUT_TOKENS
 from gateway.wire.api import Api
+from gateway.wire.checks import MODEL_CHARS_MAX, check_types
 from gateway.wire.text import Estimator, Script, script_of
 
 _NUMBER: Final = (int, float)
@@ -61,7 +62,6 @@ IMAGE_TOKENS: Final = 1_000  # an image is some hundreds to some thousands of to
 MESSAGE_TOKENS: Final = 4  # what a chat template adds to a message, about
 KIND_CHARS_MAX: Final = 64  # of a tool's type; those that providers know are below 24. Types are compared, remembered and told back
 KINDS_MAX: Final = 16  # types of tool in one request; all providers together know about a dozen
-MODEL_CHARS_MAX: Final = 256  # the longest name of a model on any hub is below 100; names are compared and remembered
 
 
 def glance(body: dict[str, Any]) -> "tuple[Reading, int, int] | None":
@@ -97,18 +97,7 @@ def glance(body: dict[str, Any]) -> "tuple[Reading, int, int] | None":
 
 def check(body: Mapping[str, Any]) -> None:
     """Raises Problem (400) for the first field of a type or shape that can't be."""
-    for name in ("model", "messages"):
-        if body.get(name) is None:
-            raise Problem(400, "missing_parameter", f"`{name}` is missing; it must be {_TYPES[name][1]}", name)
-    for name, value in body.items():
-        known = _TYPES.get(name)
-        if known is None or value is None:
-            continue
-        types, wanted = known
-        if not isinstance(value, types) or isinstance(value, bool) != (types is bool):
-            raise Problem(400, "invalid_type", f"`{name}` must be {wanted}", name)
-    if not 1 <= len(body["model"]) <= MODEL_CHARS_MAX:
-        raise Problem(400, "invalid_value", f"`model` must have 1 to {MODEL_CHARS_MAX} characters", "model")
+    check_types(body, _TYPES, ("model", "messages"))
     if not body["messages"]:
         raise Problem(400, "invalid_value", "`messages` is empty; send at least one", "messages")
     for name in _COUNTS:

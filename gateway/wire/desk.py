@@ -64,7 +64,7 @@ class Desk:
             reading = api.read(body)
         needs = reading.needs(body, self._estimator)
         asked, stream = body["model"], bool(body.get("stream"))
-        facts = self.facts(api, key, said, self.asked(asked, key), needs, reading.script, stream=stream)
+        facts = self.facts(api.fact, key, said, self.asked(asked, key), needs, reading.script, stream=stream)
         wants_usage = bool((body.get("stream_options") or {}).get("include_usage"))
         request = Request(
             identifier, client_id, api.name, asked, facts, needs, body, body_bytes, stream, wants_usage, key.disclose, began,
@@ -87,7 +87,15 @@ class Desk:
         return head.said
 
     def facts(
-        self, api: Api, key: Key, said: Declared, asked: frozenset[str], needs: Needs, script: Script | None, *, stream: bool
+        self,
+        api: frozenset[str],
+        key: Key,
+        said: Declared,
+        asked: frozenset[str],
+        needs: Needs,
+        script: Script | None,
+        *,
+        stream: bool,
     ) -> RequestFacts:
         """All facts of a request. `script` None: of no text (yet), so it may be in any language. Raises Problem (400, 403)."""
         settled = self._settled.get((key.id, said)) or self._settle(key, said)
@@ -95,7 +103,7 @@ class Desk:
         vocabulary = self.view.snapshot.policy.vocabulary
         language = vocabulary.languages if script is None else self._languages.get(script) or self._language(script)
         return RequestFacts(  # in their order: by name they take twice as long
-            tenant, group, key_id, region, data_class, categories, asked, api.fact, task, tag, language, needs.abilities,
+            tenant, group, key_id, region, data_class, categories, asked, api, task, tag, language, needs.abilities,
             YES if stream else NO, needs.prompt_tokens,
         )  # fmt: skip
 
@@ -139,7 +147,7 @@ class Desk:
         return any(self._eligible(api, key, asked) for api in APIS.values())
 
     def _eligible(self, api: Api, key: Key, asked: frozenset[str]) -> bool:
-        facts = self.facts(api, key, (), asked, Needs(api.name), None, stream=False)
+        facts = self.facts(api.fact, key, (), asked, Needs(api.name), None, stream=False)
         mask = self.view.eligible(facts).mask
         return any(api.name in self.view.subjects[index].apis for index in bits(mask))
 

@@ -15,6 +15,7 @@ import orjson
 from gateway.core.exchange import Ended, Fault, Outcome, Request, Scope
 from gateway.core.policy import Deployment
 from gateway.upstream.dialects.draft import Draft, Unsendable
+from gateway.upstream.dialects.embedding import EmbeddingRules
 from gateway.upstream.dialects.messages import MessageRules, convert
 
 NEUTRAL: Final[Mapping[str, tuple[Any, ...]]] = {
@@ -47,7 +48,7 @@ def _nothing_more(draft: Draft) -> None:
 
 @dataclass(frozen=True)
 class Dialect:
-    """One way of speaking OpenAI's chat API.
+    """One way of speaking OpenAI's APIs: chat, and `embeddings`.
 
     `fields` maps a client's top-level field to its name here, or to a Rule. `asks_usage`: whether `stream_options` is known.
     `settle` looks at the whole draft once, after all fields.
@@ -56,6 +57,7 @@ class Dialect:
     name: str
     fields: Mapping[str, str | Rule]
     messages: MessageRules
+    embeddings: EmbeddingRules
     function_fields: frozenset[str] = frozenset({"name", "description", "parameters", "strict"})
     tool_kinds: frozenset[str] = frozenset({"function"})
     asks_usage: bool = True

@@ -6,6 +6,7 @@ A path on its own disk is a legal image to it: messages.py lets none through.
 from typing import Final
 
 from gateway.upstream.dialects.base import Dialect
+from gateway.upstream.dialects.embedding import EmbeddingRules, one_length
 from gateway.upstream.dialects.fields import OPENAI_CHOICES, kept, max_tokens, passed, response_format, stream_options, tools
 from gateway.upstream.dialects.messages import MessageRules
 
@@ -23,4 +24,6 @@ LLAMACPP: Final = Dialect(
         "stream_options": stream_options(),
     },
     messages=MessageRules(reasoning="reasoning_content"),
+    # tools/server/README.md, `POST /v1/embeddings`, and what its own tests send: tools/server/tests/unit/test_embedding.py
+    embeddings=EmbeddingRules({"dimensions": one_length}, base64=True, ids=True),
 )

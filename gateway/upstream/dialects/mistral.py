@@ -7,6 +7,7 @@ are left out: neither is among what the regional promise names.
 from typing import Final
 
 from gateway.upstream.dialects.base import Dialect
+from gateway.upstream.dialects.embedding import EmbeddingRules
 from gateway.upstream.dialects.fields import (
     cache_key,
     clamped,
@@ -47,6 +48,12 @@ MISTRAL: Final = Dialect(
             "reference": frozenset({"type", "reference_ids"}),
         },
         short_ids=True,
+    ),
+    # docs.mistral.ai/api/endpoint/embeddings: text only; `output_dimension` of models that have a choice, and `output_dtype` for
+    # numbers of fewer bits. `base64` is in its schema, and was answered with numbers all the same (Mintplex-Labs/anything-llm#5794,
+    # June 2026: OpenAI's JavaScript client read them as vectors of zeros). `metadata` is left out here as above
+    embeddings=EmbeddingRules(
+        {**passed("output_dimension", "output_dtype"), "dimensions": "output_dimension"}, base64=False, ids=False
     ),
     asks_usage=False,
     settle=cache_key,

@@ -7,6 +7,7 @@ Left out on purpose: `store` and `metadata` (they keep content at the provider),
 from typing import Final
 
 from gateway.upstream.dialects.base import Dialect
+from gateway.upstream.dialects.embedding import EmbeddingRules
 from gateway.upstream.dialects.fields import (
     OPENAI_CHOICES,
     SAME_EFFORT,
@@ -38,5 +39,7 @@ OPENAI: Final = Dialect(
         names=frozenset({"developer", "system", "user", "assistant", "function"}),
         parts={**PARTS, "file": frozenset({"type", "file"}), "refusal": frozenset({"type", "refusal"})},
     ),
+    # developers.openai.com/api/reference/resources/embeddings
+    embeddings=EmbeddingRules({**passed("dimensions"), "user": hashed_user("user")}, base64=True, ids=True),
     tool_kinds=frozenset({"function", "custom"}),
 )

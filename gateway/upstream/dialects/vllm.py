@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from gateway.upstream.dialects.base import Dialect
 from gateway.upstream.dialects.draft import Draft
+from gateway.upstream.dialects.embedding import EmbeddingRules
 from gateway.upstream.dialects.fields import (
     OPENAI_CHOICES,
     SAME_EFFORT,
@@ -53,4 +54,7 @@ VLLM: Final = Dialect(
         "stream_options": stream_options(),
     },
     messages=MessageRules(reasoning="reasoning"),
+    # EmbeddingCompletionRequest in its embed/protocol.py. Not its `embed_dtype` and `endianness`, after which
+    # base64 would be something else than OpenAI's clients read
+    embeddings=EmbeddingRules(passed("dimensions", "truncate_prompt_tokens"), base64=True, ids=True),
 )

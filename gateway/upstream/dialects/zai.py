@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from gateway.upstream.dialects.base import Dialect
 from gateway.upstream.dialects.draft import Draft
+from gateway.upstream.dialects.embedding import EmbeddingRules
 from gateway.upstream.dialects.fields import (
     clamped,
     hashed_user,
@@ -68,6 +69,8 @@ ZAI: Final = Dialect(
         "user_id": hashed_user("user_id"),
     },
     messages=MessageRules(names=frozenset(), reasoning="reasoning_content", flat=True),
+    # docs.bigmodel.cn, api-reference, 文本嵌入: `dimensions` is all there is beside text, and answers are numbers
+    embeddings=EmbeddingRules(passed("dimensions"), base64=False, ids=False),
     function_fields=frozenset({"name", "description", "parameters"}),
     tool_kinds=frozenset({"function", "retrieval", "web_search"}),
     headers=(("accept-language", "en-US,en"),),  # else messages come in Chinese

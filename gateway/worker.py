@@ -42,6 +42,7 @@ from gateway.state.watching import Watched
 from gateway.upstream.address import Address
 from gateway.upstream.http import Transport, address_of
 from gateway.upstream.kept import ChatForm
+from gateway.upstream.texts.kept import CompletionForm
 from gateway.upstream.upstreams import Upstreams
 from gateway.upstream.vectors import EmbeddingsForm
 from gateway.wire.plane import Plane, Prepared
@@ -82,7 +83,7 @@ class Worker:
             self._stores.get("cache", self.store),
             start.cache_spot,
             start.cache_secret,
-            {"chat": ChatForm(), "embeddings": EmbeddingsForm()},
+            {"chat": ChatForm(), "completions": CompletionForm(), "embeddings": EmbeddingsForm()},
             self.clock,
             loop,
             self.meter.kept,

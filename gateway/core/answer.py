@@ -81,7 +81,7 @@ def refused(decision: Decision, now: float) -> Problem:
 def failed(outcomes: list[Outcome]) -> Problem:
     """What to say when every attempt ended badly; the last one speaks, unless waiting is what would help."""
     last = outcomes[-1]
-    if last.ended is Ended.REJECTED:
+    if last.ended is Ended.REJECTED or last.fault is Fault.CLIENT:
         status = last.status if 400 <= last.status < 500 and last.status not in (401, 403, 408, 409, 429) else 400
         message = last.message or "the model's server rejected this request"
         return Problem(status, last.code or "rejected_upstream", message, last.param, should_retry=False)

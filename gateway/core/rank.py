@@ -16,6 +16,7 @@ from gateway.core.terms import EMBEDDINGS
 from gateway.core.view import View
 
 EXPECTED_OUTPUT_TOKENS = 500  # what an answer is taken to be long where the request doesn't say less; chat answers lie around it
+COMPLETION_TOKENS = 16  # what a text completion is long at most where the request says nothing, as OpenAI's API has it
 TIE = 3  # decimals within which two ranks are equal: a thousandth of the spread is no reason to send everything to one place
 
 

@@ -25,6 +25,7 @@ ENTRIES_MAX: Final = 16_384  # beginnings remembered, the longest unused go firs
 PLACES_MAX: Final = 8  # of one beginning; more of them are no preference any more
 NOTED_LAST: Final = 7  # of a request's beginnings, besides the first: an edited or branched conversation goes back few messages
 MESSAGES_MAX: Final = 512  # hashed of one request; longer conversations are known by these
+PIECE_CHARS: Final = 2_048  # of a prompt that is one text: what it grows by is known to so many characters
 HASHED_BYTES_MAX: Final = 1_048_576  # of one request: below a millisecond, and a quarter of a million tokens
 
 Beginning = tuple[bytes, int]
@@ -80,10 +81,10 @@ class Warm:
         self._secret = secret
 
     def trail(self, request: Request) -> "WarmTrail":
-        """Hashes the beginnings that are long enough. A short request costs next to nothing; one without messages has none."""
+        """Hashes the beginnings that are long enough. A short request costs next to nothing; one without a prompt has none."""
         beginnings: Sequence[Beginning] = ()
-        if "messages" in request.body and request.needs.prompt_tokens >= self._affinity.min_tokens:
-            beginnings = self._beginnings(request)
+        if request.needs.prompt_tokens >= self._affinity.min_tokens and (parts := _parts(request.body)):
+            beginnings = self._beginnings(request, parts)
         session = self._keyed(request, b"session", request.session.encode()).digest() if request.session else b""
         return WarmTrail(self._known, self._affinity, request, beginnings, session)
 
@@ -92,11 +93,11 @@ class Warm:
         tenant = ",".join(sorted(request.facts.tenant)).encode()
         return sha256(b"%b%b\0%b\0%b" % (self._secret, what, tenant, text))
 
-    def _beginnings(self, request: Request) -> list[Beginning]:
+    def _beginnings(self, request: Request, parts: Sequence[Any]) -> list[Beginning]:
         hashed = self._keyed(request, b"prompt")
-        pieces = _pieces(request.body)
+        pieces = _pieces(request.body.get("tools"), parts)
         total = sum(map(len, pieces))
-        if len(pieces) <= len(request.body["messages"]):  # not all of them
+        if len(pieces) <= len(parts):  # not all of them
             total = max(total, request.body_bytes)
         least, prompt = self._affinity.min_tokens, request.needs.prompt_tokens
         found, size = [], 0
@@ -109,12 +110,21 @@ class Warm:
         return found
 
 
-def _pieces(body: Mapping[str, Any]) -> list[bytes]:
-    """The tools, then message after message, as far as they are hashed. JSON values in a row can be read in one way only."""
+def _parts(body: Mapping[str, Any]) -> Sequence[Any]:
+    """What a prompt is read as, part by part: messages, or pieces of one text. Of several prompts, none is the beginning."""
+    prompt = body.get("prompt")
+    if isinstance(prompt, str):
+        return [prompt[at : at + PIECE_CHARS] for at in range(0, len(prompt), PIECE_CHARS)]
+    messages: Sequence[Any] = body.get("messages") or ()
+    return messages
+
+
+def _pieces(tools: Any, parts: Sequence[Any]) -> list[bytes]:
+    """The tools, then part after part, as far as they are hashed. JSON values in a row can be read in one way only."""
     pieces: list[bytes] = []
     size = 0
     try:
-        for value in (body.get("tools"), *islice(body["messages"], MESSAGES_MAX)):
+        for value in (tools, *islice(parts, MESSAGES_MAX)):
             piece = orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
             size += len(piece)
             if size > HASHED_BYTES_MAX:

@@ -9,8 +9,9 @@ from gateway.core.exchange import Request
 from gateway.core.policy import Deployment
 from gateway.upstream.answer import AnswerCall
 from gateway.upstream.calling import Calling, Setting
-from gateway.upstream.dialects import Dialect, build, build_embeddings
+from gateway.upstream.dialects import Dialect, build, build_embeddings, build_text
 from gateway.upstream.stream import StreamCall
+from gateway.upstream.texts.calls import TextAnswerCall, TextStreamCall
 from gateway.upstream.vectors import VectorsCall
 
 
@@ -24,7 +25,8 @@ class Build(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Spoken:
-    """One API, as upstreams speak it. The path follows the endpoint's own; `streamed` None: it is never streamed."""
+    """One API, as upstreams speak it. The path follows the endpoint's own, but for dialects that have another (`paths`); `streamed`
+    None: it is never streamed."""
 
     path: str
     build: Build
@@ -35,5 +37,6 @@ class Spoken:
 SPOKEN: Final[Mapping[str, Spoken]] = MappingProxyType({
     "chat": Spoken("/chat/completions", build, AnswerCall, StreamCall),
     "embeddings": Spoken("/embeddings", build_embeddings, VectorsCall),
+    "completions": Spoken("/completions", build_text, TextAnswerCall, TextStreamCall),
 })  # fmt: skip
 """By the name of the API, as facts and labels have it."""

@@ -96,6 +96,6 @@ class Upstreams:
         origin = Origin(endpoint.dialect, secret, deployment.upstream_model)
         setting = Setting(dialect, origin, deployment.model.id, self._bounds, self._clock, self._loop)
         ready = prepared[deployment.id] = _Prepared(
-            deployment, spoken, setting, head_of(endpoint, dialect, secret, spoken.path), secret
+            deployment, spoken, setting, head_of(endpoint, dialect, secret, dialect.paths.get(api, spoken.path)), secret
         )
         return ready

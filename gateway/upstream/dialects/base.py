@@ -32,6 +32,8 @@ NEUTRAL: Final[Mapping[str, tuple[Any, ...]]] = {
     "modalities": (["text"],),
     "tool_choice": ("auto", "none"),
     "stream": (True, False),
+    "best_of": (1,),
+    "echo": (False,),
 }
 """Values that say what holds anyway. A field with one of them is left out without a report."""
 
@@ -47,8 +49,21 @@ def _nothing_more(draft: Draft) -> None:
 
 
 @dataclass(frozen=True)
+class TextRules:
+    """How text completions are asked for in a dialect; `fields` as a Dialect's.
+
+    `one_text`: a request has one prompt, which is text. `says_limit`: what the API has as its longest answer by default is not what
+    this upstream has, so it is written.
+    """
+
+    fields: Mapping[str, str | Rule]
+    one_text: bool = False
+    says_limit: bool = False
+
+
+@dataclass(frozen=True)
 class Dialect:
-    """One way of speaking OpenAI's APIs: chat, and `embeddings`.
+    """One way of speaking OpenAI's APIs: chat, `embeddings`, and `texts` where there are text completions.
 
     `fields` maps a client's top-level field to its name here, or to a Rule. `asks_usage`: whether `stream_options` is known.
     `settle` looks at the whole draft once, after all fields.
@@ -63,6 +78,8 @@ class Dialect:
     asks_usage: bool = True
     headers: tuple[tuple[str, str], ...] = ()
     settle: Callable[[Draft], None] = field(default=_nothing_more)
+    texts: TextRules | None = None
+    paths: Mapping[str, str] = field(default_factory=dict)  # of APIs that are elsewhere than usual
 
 
 def build(
@@ -74,9 +91,24 @@ def build(
     credential. `cached_from`: of how many tokens on a prompt should be cached, where that has to be asked for; None: not at all.
     """
     draft = Draft(dialect, deployment, request, secret, cached_from)
-    out, fields = draft.out, dialect.fields
-    for name, value in request.body.items():
-        if value is None or name in _OURS:  # OpenAI's clients write null for `not given`
+    out = draft.out
+    fill(draft, dialect.fields, _OURS)
+    out["messages"] = convert(draft, dialect.messages, request.body.get("messages"))
+    if "tools" not in out and not _NEED_TOOLS.isdisjoint(out):
+        _without_tools(draft)
+    ask_for_stream(draft)
+    try:
+        dialect.settle(draft)
+        return orjson.dumps(out), tuple(draft.dropped)
+    except TypeError as error:  # a number beyond 64 bits, or nested hundreds deep
+        raise Unsendable(UNWRITABLE) from error
+
+
+def fill(draft: Draft, fields: Mapping[str, str | Rule], ours: frozenset[str]) -> None:
+    """Write what `fields` lists of the client's body; `ours` are the names that are written in another way."""
+    out = draft.out
+    for name, value in draft.request.body.items():
+        if value is None or name in ours:  # OpenAI's clients write null for `not given`
             continue
         target = fields.get(name)
         if isinstance(target, str):
@@ -86,20 +118,17 @@ def build(
                 draft.drop(name)
         else:
             target(draft, name, value)
-    out["messages"] = convert(draft, dialect.messages, request.body.get("messages"))
-    if "tools" not in out and not _NEED_TOOLS.isdisjoint(out):
-        _without_tools(draft)
-    if request.stream:
+
+
+def ask_for_stream(draft: Draft) -> None:
+    """A stream is asked for with its usage, which the gateway needs whether the client does or not."""
+    out = draft.out
+    if draft.request.stream:
         out["stream"] = True
-        if dialect.asks_usage:
+        if draft.dialect.asks_usage:
             out["stream_options"] = {**out.get("stream_options", {}), "include_usage": True}
     else:
         out.pop("stream_options", None)
-    try:
-        dialect.settle(draft)
-        return orjson.dumps(out), tuple(draft.dropped)
-    except TypeError as error:  # a number beyond 64 bits, or nested hundreds deep
-        raise Unsendable(UNWRITABLE) from error
 
 
 UNWRITABLE: Final = Outcome(

@@ -6,7 +6,7 @@ are left out: neither is among what the regional promise names.
 
 from typing import Final
 
-from gateway.upstream.dialects.base import Dialect
+from gateway.upstream.dialects.base import Dialect, TextRules
 from gateway.upstream.dialects.embedding import EmbeddingRules
 from gateway.upstream.dialects.fields import (
     cache_key,
@@ -57,4 +57,15 @@ MISTRAL: Final = Dialect(
     ),
     asks_usage=False,
     settle=cache_key,
+    texts=TextRules(  # fill-in-the-middle, of Codestral
+        {
+            **passed("top_p", "max_tokens", "min_tokens", "stop", "suffix", "random_seed"),
+            "seed": "random_seed",
+            "temperature": clamped(0, 1.5),
+            "stream_options": ours_to_ask,
+        },
+        one_text=True,
+        says_limit=True,
+    ),
+    paths={"completions": "/fim/completions"},
 )

@@ -6,7 +6,7 @@ Left out on purpose: `store` and `metadata` (they keep content at the provider),
 
 from typing import Final
 
-from gateway.upstream.dialects.base import Dialect
+from gateway.upstream.dialects.base import Dialect, TextRules
 from gateway.upstream.dialects.embedding import EmbeddingRules
 from gateway.upstream.dialects.fields import (
     OPENAI_CHOICES,
@@ -42,4 +42,12 @@ OPENAI: Final = Dialect(
     # developers.openai.com/api/reference/resources/embeddings
     embeddings=EmbeddingRules({**passed("dimensions"), "user": hashed_user("user")}, base64=True, ids=True),
     tool_kinds=frozenset({"function", "custom"}),
+    texts=TextRules(
+        {
+            **passed("temperature", "top_p", "max_tokens", "stop", "n", "best_of", "seed", "presence_penalty", "frequency_penalty"),
+            **passed("logit_bias", "logprobs", "echo", "suffix"),
+            "stream_options": stream_options("include_obfuscation"),
+            "user": hashed_user("user"),
+        }
+    ),
 )

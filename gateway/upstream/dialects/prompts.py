@@ -1,0 +1,55 @@
+"""Bodies of text completions: the prompt, and what the dialect's table lists. The rules of base.py hold."""
+
+from typing import Any, Final
+
+import orjson
+
+from gateway.core.exchange import Ended, Fault, Outcome, Request, Scope
+from gateway.core.policy import Deployment
+from gateway.core.rank import COMPLETION_TOKENS
+from gateway.upstream.dialects.base import UNWRITABLE, Dialect, ask_for_stream, fill
+from gateway.upstream.dialects.draft import Draft, Unsendable
+
+_OURS: Final = frozenset({"model", "prompt", "stream"})
+
+
+def build_text(
+    dialect: Dialect, deployment: Deployment, request: Request, secret: str | None, cached_from: int | None = None
+) -> tuple[bytes, tuple[str, ...]]:
+    """The body to send, and the names of what was left out, as `build` for chat. Raises Unsendable."""
+    rules = dialect.texts
+    if rules is None:
+        raise Unsendable(UNKNOWN)
+    draft = Draft(dialect, deployment, request, secret, cached_from)
+    out, prompt = draft.out, request.body.get("prompt")
+    out["prompt"] = _one_text(prompt) if rules.one_text else prompt
+    fill(draft, rules.fields, _OURS)
+    if rules.says_limit:
+        out.setdefault("max_tokens", COMPLETION_TOKENS)
+    ask_for_stream(draft)
+    try:
+        return orjson.dumps(out), tuple(draft.dropped)
+    except TypeError as error:
+        raise Unsendable(UNWRITABLE) from error
+
+
+def _one_text(prompt: Any) -> str:
+    if isinstance(prompt, list) and len(prompt) == 1:
+        (prompt,) = prompt
+    if not isinstance(prompt, str):
+        raise Unsendable(NOT_ONE_TEXT)
+    return prompt
+
+
+UNKNOWN: Final = Outcome(Ended.FAILED, Fault.OURS, Scope.REQUEST, code="unknown_api", permanent=True, sent=False)
+"""An endpoint whose `apis` list what its dialect does not have."""
+
+NOT_ONE_TEXT: Final = Outcome(
+    Ended.FAILED,  # another route may take it
+    Fault.CLIENT,
+    Scope.REQUEST,
+    code="one_prompt_only",
+    message="`prompt` must be one text here: the model's provider takes neither several in one request nor token ids",
+    param="prompt",
+    sent=False,
+)

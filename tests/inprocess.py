@@ -38,6 +38,7 @@ from gateway.state.watching import Watched
 from gateway.upstream.address import address_of
 from gateway.upstream.http import Transport
 from gateway.upstream.kept import ChatForm
+from gateway.upstream.texts.kept import CompletionForm
 from gateway.upstream.upstreams import Upstreams
 from gateway.wire.plane import Plane
 from gateway.wire.server import Server
@@ -129,7 +130,8 @@ async def in_process(
         limiter = AccountLimiter(LocalAccounts(clock.now), policy, clock.now())
         cache = None
         if store is not None:
-            cache = SharedCache(store, SECRET, {"chat": ChatForm()}, bounds, clock, loop, meter.kept, defects.append)
+            forms = {"chat": ChatForm(), "completions": CompletionForm()}
+            cache = SharedCache(store, SECRET, forms, bounds, clock, loop, meter.kept, defects.append)
             stack.push_async_callback(cache.close)
         watched, warmth = Watched(upstreams, live, clock), WarmPrefixes(b"secret").under(affinity)
         world = World(clock, watched, ledger, live, meter, bounds, lambda: next(counter), defects.append, limiter, cache, warmth)

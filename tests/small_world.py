@@ -98,7 +98,7 @@ def snapshot(places: Mapping[str, Place] | None = None, bounds: Bounds | None = 
     """The world above. `places` by endpoint id; those not there can't be connected to."""
     origin = Places(frozenset({"FR"}))
     models = {
-        name: Model(name, origin, context, frozenset({"tools", "json_schema", "vision"}), frozenset({"en", "de", "zh"}), {})
+        name: Model(name, origin, context, frozenset({"tools", "json_schema", "vision", "fim"}), frozenset({"en", "de", "zh"}), {})
         for name, context in (("alpha", 100_000), ("beta", 100_000))
     }
     found = []
@@ -125,7 +125,7 @@ def snapshot(places: Mapping[str, Place] | None = None, bounds: Bounds | None = 
             processed_in=labels,
             operated_under=labels,
             assurances=(),
-            apis=frozenset({"chat"}),
+            apis=frozenset({"chat"} if place.dialect == "zai" else {"chat", "completions"}),
             tools=frozenset({"function"}),
         )
         price = Price(Decimal(price_in), Decimal(price_out), Decimal(price_in), Decimal(price_in))

@@ -17,6 +17,7 @@ OVER_QUOTA: Final = "over_quota"
 OVER_BUDGET: Final = "over_budget"
 OVER: Final = frozenset({OVER_RATE, OVER_QUOTA, OVER_BUDGET})
 
+PROMPTS: Final = {"chat": "messages", "completions": "prompt", "embeddings": "input"}  # where each API has its text
 RETRY_AFTER_S = 30.0  # where nothing tells when a route will be back: one breaker period and its doubling
 
 
@@ -64,7 +65,8 @@ def refused(decision: Decision, now: float) -> Problem:
     """What to say where a decision has no routes. `now` in UTC seconds."""
     match decision.verdict:
         case Verdict.TOO_LONG:
-            return Problem(400, "context_length_exceeded", too_long_message(decision), "messages", should_retry=False)
+            where = PROMPTS.get(decision.needs.api)
+            return Problem(400, "context_length_exceeded", too_long_message(decision), where, should_retry=False)
         case Verdict.UNAVAILABLE:
             words = {blocked.word for blocked in decision.blocking}
             until = [blocked.until for blocked in decision.blocking if blocked.until is not None]

@@ -2,9 +2,11 @@
 
 import asyncio
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
+import orjson
 import pytest
 from relaying import Decided, FakeClient, deployment, request, said, upstreams
 
@@ -17,6 +19,7 @@ from gateway.upstream.http import Transport
 
 pytestmark = pytest.mark.engine
 
+TEXT = {"prompt": "The capital of France is", "max_tokens": 6, "temperature": 0, "seed": 1}
 QUESTION = {"messages": [{"role": "user", "content": "Say hello."}], "max_tokens": 12, "temperature": 0, "seed": 1}
 
 
@@ -38,13 +41,15 @@ def engine() -> Iterator[Deployment]:
             runner.run(running.stop())
 
 
-async def asked(to: Deployment, **more: Any) -> tuple[Calling, Outcome, FakeClient]:
+async def asked(to: Deployment, api: str = "chat", **more: Any) -> tuple[Calling, Outcome, FakeClient]:
     transport = Transport(asyncio.get_running_loop(), Bounds())
     stream = bool(more.pop("stream", False))
     decision: Any = Decided(to)
     client = FakeClient()
     try:
         question = request({**QUESTION, **more}, stream=stream, wants_usage=stream)
+        if api == "completions":
+            question = replace(question, api=api, body={"model": "our-model", **TEXT, **more})
         call = upstreams(transport, to).open(decision, Attempt(1, to), question)
         found = await call.wait(60.0)
         assert found is not None
@@ -82,5 +87,49 @@ def test_a_prompt_beyond_the_window_is_the_clients(engine: Deployment) -> None:
             _, outcome, client = await asked(engine, stream=stream, **long)
             assert (outcome.ended, outcome.code) == (Ended.REJECTED, "context_length_exceeded"), outcome
             assert client.text == b""
+
+    asyncio.run(main())
+
+
+def test_text_goes_on_whole_and_streamed(engine: Deployment) -> None:
+    async def main() -> None:
+        call, plain, _ = await asked(engine, "completions")
+        _, streamed, client = await asked(engine, "completions", stream=True)
+        (choice,) = orjson.loads(call.body)["choices"]
+        assert choice["text"].startswith(" Paris")
+        assert "".join(c["text"] for chunk in client.chunks for c in chunk["choices"]) == choice["text"]
+        for outcome in (plain, streamed):
+            assert (outcome.ended, outcome.code, outcome.finish) == (Ended.SERVED, "", "length")
+            assert outcome.usage is not None
+            assert (outcome.usage.input, outcome.usage.output, outcome.usage.reported) == (5, 6, True)
+        assert client.chunks[-1]["usage"]["completion_tokens"] == 6
+
+    asyncio.run(main())
+
+
+def test_several_prompts_and_choices_are_counted_whole(engine: Deployment) -> None:
+    async def main() -> None:
+        several = {"prompt": ["one two", "three", [1, 2, 3]], "n": 2, "max_tokens": 2, "logprobs": 1}
+        _, streamed, client = await asked(engine, "completions", stream=True, **several)
+        call, plain, _ = await asked(engine, "completions", **several)
+        assert streamed.usage is not None
+        assert (streamed.usage.input, streamed.usage.output, streamed.usage.reported) == (2 + 1 + 3, 3 * 2 * 2, True)
+        assert (plain.ended, plain.code) == (Ended.SERVED, "usage_missing"), "it tells of the first choice alone"
+        found = orjson.loads(call.body)["choices"]
+        assert [choice["index"] for choice in found] == [0, 1, 2, 3, 4, 5]
+        texts = dict.fromkeys(range(6), "")
+        for choice in (choice for chunk in client.chunks for choice in chunk["choices"]):
+            texts[choice["index"]] += choice["text"]
+        assert [choice["text"] for choice in found] == list(texts.values())
+        assert all("".join(choice["logprobs"]["tokens"]) == choice["text"] for choice in found)
+
+    asyncio.run(main())
+
+
+def test_a_text_is_as_long_as_the_api_says_where_nobody_says_more(engine: Deployment) -> None:
+    async def main() -> None:
+        _, outcome, _ = await asked(engine, "completions", max_tokens=None, prompt="1 2 3 4 5 6 7")
+        assert outcome.usage is not None
+        assert outcome.usage.output == 16
 
     asyncio.run(main())

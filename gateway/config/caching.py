@@ -18,7 +18,7 @@ from gateway.core.policy import Caching
 from gateway.core.terms import Effect
 
 TENANT: Final = "tenant"  # each its own
-CACHED_APIS: Final = ("chat", "embeddings")  # whose answers this version can keep
+CACHED_APIS: Final = ("chat", "completions", "embeddings")  # whose answers this version can keep
 TTL_S_MAX: Final = 30 * 86_400  # a month: models are replaced and facts change, and nobody remembers what was kept
 
 ENTRY: Final = Record(

@@ -60,7 +60,7 @@ def too_long_message(decision: Decision) -> str:
         )
     return _clip(
         f"the request is about {needs.prompt_tokens:,} tokens long, and the longest window that it may go to "
-        f"takes {longest:,}, answer included. Shorten the messages, or ask for a model with a longer window."
+        f"takes {longest:,}, answer included. Shorten it, or ask for a model with a longer window."
     )
 
 

@@ -11,7 +11,7 @@ from gateway.core.answer import Problem
 from gateway.core.exchange import Needs
 from gateway.core.rank import COMPLETION_TOKENS
 from gateway.wire.api import Api
-from gateway.wire.chat import MODEL_CHARS_MAX
+from gateway.wire.checks import MODEL_CHARS_MAX, check_types
 from gateway.wire.text import Estimator, Script, script_of
 
 _NUMBER: Final = (int, float)
@@ -73,18 +73,7 @@ def glance(body: dict[str, Any]) -> "tuple[Reading, int, int] | None":
 
 def check(body: Mapping[str, Any]) -> None:
     """Raises Problem (400) for the first field of a type or shape that can't be."""
-    for name in ("model", "prompt"):
-        if body.get(name) is None:
-            raise Problem(400, "missing_parameter", f"`{name}` is missing; it must be {_TYPES[name][1]}", name)
-    for name, value in body.items():
-        known = _TYPES.get(name)
-        if known is None or value is None:
-            continue
-        types, wanted = known
-        if not isinstance(value, types) or isinstance(value, bool) != (types is bool):
-            raise Problem(400, "invalid_type", f"`{name}` must be {wanted}", name)
-    if not 1 <= len(body["model"]) <= MODEL_CHARS_MAX:
-        raise Problem(400, "invalid_value", f"`model` must have 1 to {MODEL_CHARS_MAX} characters", "model")
+    check_types(body, _TYPES, ("model", "prompt"))
     for name, least in _LEAST.items():
         value = body.get(name)
         if value is not None and value < least:
@@ -165,7 +154,14 @@ class Reading:
         if (body.get("response_format") or {}).get("type") == "json_schema":
             abilities.add("json_schema")
         prompt_tokens = self._ids + (estimator.tokens(script, self._chars) if self._chars else 0)
-        return Needs("completions", frozenset(abilities), prompt_tokens=prompt_tokens, output_tokens=output_tokens)
+        longest = self._longest if self._ids else estimator.tokens(script, self._longest)
+        return Needs(
+            "completions",
+            frozenset(abilities),
+            prompt_tokens=prompt_tokens,
+            output_tokens=output_tokens,
+            longest_tokens=longest if self._several else 0,
+        )
 
 
 COMPLETIONS: Final = Api("completions", "/v1/completions", glance, check, Reading.of)

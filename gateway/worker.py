@@ -49,6 +49,8 @@ from gateway.wire.plane import Plane, Prepared
 from gateway.wire.server import Server
 
 REPORT_S: Final = 1.0
+OPENING_S: Final = 0.02  # between steps of opening accounts that no request has asked for: at most a tenth of our time
+LOOK_AGAIN_S: Final = 30.0  # until budgets are looked at that only others use: a metric is no older than that
 ORPHANED: Final = 70  # exit code: the supervisor is gone
 GC_THRESHOLD: Final = (20_000, 20, 50)  # a request leaves no cycles behind; the usual 700 would look for some every few requests
 
@@ -76,6 +78,8 @@ class Worker:
         self.store: Store | None = self._stores.get("state")  # limits and what else is no content
         self._accounts = accounts_of(self.store, start, self.ledger.chain, self.clock, loop)
         self.limiter = AccountLimiter(self._accounts, snapshot, self.clock.now(), limited)
+        self._opening: asyncio.TimerHandle | None = None
+        self._open_accounts()
         self._hints: Hints | None = None
         if self.store is not None:
             self._hints = Hints(self.store, self.live, self.clock, os.urandom(8).hex(), defects.report)
@@ -141,12 +145,20 @@ class Worker:
         self.plane.adopt(switch.prepared, switch.world)
         self.meter.adopt(switch.prepared.timeline.snapshot)
         self.limiter.adopt(switch.prepared.timeline.snapshot, self.clock.now())
+        self._open_accounts()
         self.live.adopt(bounds, deployments, renewed)
         self.opener.adopt(switch.prepared.timeline.snapshot.policy)
         self.transport.bounds = bounds
         self.transport.retire(switch.addresses.values())
         self._addresses = switch.addresses
         self.epoch, self._waiting = epoch, None
+
+    def _open_accounts(self) -> None:
+        """Open accounts that no request has asked for, a few at a time."""
+        if self._opening is not None:
+            self._opening.cancel()
+        wait_s = OPENING_S if self.limiter.open_more() else LOOK_AGAIN_S
+        self._opening = self._loop.call_later(wait_s, self._open_accounts)
 
     def abandon(self, epoch: int) -> None:
         """Forget what was prepared as `epoch`."""
@@ -155,6 +167,8 @@ class Worker:
 
     async def close(self) -> None:
         """Let go of all connections and of the ledger. Nothing may be asked of this worker any more."""
+        if self._opening is not None:
+            self._opening.cancel()
         await self.transport.close()
         await self._accounts.close()
         self.ledger.close()

@@ -8,7 +8,7 @@ One spelling of account ids, for whoever keeps count, recovers the books, or exp
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from decimal import ROUND_CEILING, Decimal
 from math import ceil
@@ -18,7 +18,7 @@ from typing import Final
 from gateway.core.accounts import Book, Bucket, Slots, Terms
 from gateway.core.budgets import MONEY, Budget
 from gateway.core.charging import MICRO, WHOLE_TICKET, Unit
-from gateway.core.policy import Access, Deployment, Policy, Snapshot
+from gateway.core.policy import Access, Deployment, Group, Key, Policy, Snapshot, Tenant
 from gateway.core.pricing import Peak, Plan
 from gateway.core.rates import Rate, Rates
 
@@ -63,6 +63,16 @@ def of_caller(access: Access, key: str) -> CallerLimits:
         rates += rates_of("group", group.id, group.rates)
         budgets += budgets_of("group", group.id, group.budgets)
     return CallerLimits(tuple(rates), tuple(budgets))
+
+
+def budgets_of_holders(access: Access) -> Iterator[Limit]:
+    """The budgets of all groups, tenants and keys, one after another, for whoever need not have all of them at once."""
+    kinds: tuple[tuple[str, Mapping[str, Group | Tenant | Key]], ...]
+    kinds = (("group", access.groups), ("tenant", access.tenants), ("key", access.keys))
+    for kind, holders in kinds:
+        for holder in holders.values():
+            if holder.budgets:
+                yield from budgets_of(kind, holder.id, holder.budgets)
 
 
 def of_tags(policy: Policy) -> Mapping[str, tuple[Limit, ...]]:

@@ -7,11 +7,12 @@ worker counts, and where the supervisor shows.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Final
 
 from gateway.core.decide import Verdict
 from gateway.core.exchange import Ended, Recall
-from gateway.core.limits import HOLDERS, KINDS, all_limits
+from gateway.core.limits import HOLDERS, KINDS, Limit
 from gateway.core.live import LIMITS
 from gateway.core.policy import Snapshot
 from gateway.core.rates import LIMITED
@@ -107,13 +108,15 @@ its scope was purged meanwhile."""
 
 MEASURES: Final = ("running", "waiting", "kv_cache")
 TOKEN_KINDS: Final = ("input", "cached_input", "cache_write", "output", "reasoning")
+NO_LIMITS: Final[Mapping[str, Limit]] = MappingProxyType({})
 
 
 class Labels:
     """What each label may say under one snapshot, and under those before it: what was counted keeps its name."""
 
-    def __init__(self, snapshot: Snapshot, before: "Labels | None" = None) -> None:
-        policy, limits = snapshot.policy, all_limits(snapshot)
+    def __init__(self, snapshot: Snapshot, before: "Labels | None" = None, limits: Mapping[str, Limit] = NO_LIMITS) -> None:
+        """`limits` are those that are told of by name: workers do no such thing, and there may be as many as keys times limits."""
+        policy = snapshot.policy
         rules = [rule.id for rule in policy.rules]
         abilities = {ability for deployment in policy.deployments for ability in deployment.abilities}
         tools = {tool for deployment in policy.deployments for tool in deployment.endpoint.tools}

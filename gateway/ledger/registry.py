@@ -133,8 +133,8 @@ class Registry(Collector):
         self._fleet = fleet
         self._reloads = reloads
         self._checks = checks
-        self._labels = Labels(self._snapshot)
         self._books = _books(self._snapshot)
+        self._labels = Labels(self._snapshot, limits=self._books)
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
 
@@ -146,8 +146,8 @@ class Registry(Collector):
         """For prometheus-client."""
         if self._fleet.snapshot is not self._snapshot:
             self._snapshot = self._fleet.snapshot
-            self._labels = Labels(self._snapshot, self._labels)
             self._books = _books(self._snapshot)
+            self._labels = Labels(self._snapshot, self._labels, self._books)
         reports = list(self._fleet.reports)
         sums = Sums()
         for report in (self._fleet.last_words, *reports):

@@ -19,6 +19,7 @@ from gateway import __version__
 from gateway.core.budgets import Budget
 from gateway.core.decide import decide
 from gateway.core.exchange import Ended, Fault, Kept, Needs, Outcome, Recall, Recalled, Scope, Usage
+from gateway.core.limits import all_limits
 from gateway.core.policy import Snapshot
 from gateway.core.settlement import Settlement
 from gateway.core.terms import OTHER
@@ -191,7 +192,8 @@ def test_every_label_that_is_shown_is_configured(callers: list[Any], upstream: d
     wild = report(meter, upstream_connections=upstream, live=live | {"one/alpha": {"word": "canary"}})
     wild["metrics"]["counters"]["gateway_attempts"].append(["canary", "canary", 1])
     wild["metrics"]["counters"]["canary_total"] = [["canary", 1]]
-    allowed = {**Labels(WORLD).allowed, "version": {__version__}, "policy": {"policy"}, "access": {"access"}}
+    labels = Labels(WORLD, limits=all_limits(WORLD))
+    allowed = {**labels.allowed, "version": {__version__}, "policy": {"policy"}, "access": {"access"}}
     shown = samples(Fleet([wild]))
     assert shown
     for (name, labels), _ in shown.items():

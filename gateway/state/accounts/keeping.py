@@ -31,6 +31,8 @@ class LeasedAccounts:
     of the machine. `workers` is how many there are on this one. `defect` is told of our own bugs.
     """
 
+    shared = True
+
     def __init__(
         self,
         store: Store,

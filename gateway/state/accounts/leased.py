@@ -9,6 +9,7 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from math import ceil, inf
+from types import FunctionType
 from typing import Any, Final, Protocol
 
 from gateway.core.accounts import Terms, WhenLost
@@ -96,6 +97,12 @@ class Leased(ABC):
         self._waiting: list[Waiting] = []  # for the next message
         self._asking: list[Waiting] = []  # for the answer to the last one
 
+    def __init_subclass__(cls) -> None:
+        # the interpreter remembers in a function where the fields of one class are, so one that three classes share takes
+        # a half more; `take` is called more often than anything else here
+        take = Leased.take
+        cls.take = FunctionType(take.__code__.replace(), take.__globals__, take.__name__)  # type: ignore[method-assign]
+
     # --- the port -----------------------------------------------------------------------------------------------------
 
     @property
@@ -109,8 +116,8 @@ class Leased(ABC):
 
     @property
     def untouched(self) -> bool:
-        """Whether nothing is known to be used of it."""
-        return not self._lost and not self._held and self._free + self._rest >= self._terms.of.amount
+        """Whether nothing is used of it, as far as is known, and something is known."""
+        return self._heard > -inf and not self._lost and not self._held and self._free + self._rest >= self._terms.of.amount
 
     def take(self, amount: int, now: float) -> Said:
         """Hold `amount`."""

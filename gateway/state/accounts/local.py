@@ -20,6 +20,7 @@ class LocalAccounts:
 
     incarnation = "local"
     store_now = ""
+    shared = False
 
     def __init__(self, now: Callable[[], float], workers: int = 1) -> None:
         self.now = now

@@ -32,7 +32,7 @@ class Account(Protocol):
 
     @property
     def untouched(self) -> bool:
-        """Whether the store is asked, and nothing is known to be used of it; quick, and False where it is not sure."""
+        """Whether the store has been asked, and nothing is known to be used of it; quick, and False where it is not sure."""
         ...
 
     def take(self, amount: int, now: float) -> Said:
@@ -66,6 +66,11 @@ class Account(Protocol):
 
 class Accounts(Protocol):
     """All accounts of one worker."""
+
+    @property
+    def shared(self) -> bool:
+        """Whether others may use of them, too."""
+        ...
 
     def open(self, terms: Terms) -> Account:
         """The account of these terms; the same object for the same id, which goes by the newest terms from then on."""

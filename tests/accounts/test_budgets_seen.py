@@ -1,0 +1,60 @@
+"""A budget that others spend is seen by a worker that nobody asks for it; one that nobody spends is let go again."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from inprocess import run
+from limited import Limited, world
+from valkey_plain import PlainStore, Server
+
+from gateway.core.budgets import TOKENS, Budget
+from gateway.core.limits import budgets_of_holders
+from gateway.state.accounts.keeping import LeasedAccounts
+from gateway.state.accounts.port import Said
+from gateway.state.limits import AccountLimiter
+from gateway.worker import LOOK_AGAIN_S
+
+NOW = 1_800_000_000.0
+PATIENCE_S = 10.0
+
+
+def accounts(server: Server, name: str, moment: list[float]) -> LeasedAccounts:
+    def defect(error: BaseException) -> None:
+        raise error
+
+    loop = asyncio.get_running_loop()
+    return LeasedAccounts(PlainStore(server), name, lambda: moment[0], loop, defect=defect, store_now=lambda: repr(moment[0]))
+
+
+async def until(said: Callable[[], Any]) -> None:
+    async with asyncio.timeout(PATIENCE_S):
+        while not said():  # noqa: ASYNC110 - what is waited for has no event
+            await asyncio.sleep(0.005)
+
+
+def test_what_others_have_spent_is_seen_without_a_request(server: Server) -> None:
+    async def main() -> None:
+        found = world(key=Limited(budgets=(Budget(TOKENS, 1000, "day"),)))
+        names = [limit.terms.id for limit in budgets_of_holders(found.access)]
+        assert len(names) > 1
+        moment = [NOW]
+        spender, looker = accounts(server, "w-1", moment), accounts(server, "w-2", moment)
+        limiter = AccountLimiter(looker, found, NOW)
+        while limiter.open_more(1):
+            pass
+        assert [row["id"] for row in limiter.rows(NOW)] == []
+        await until(lambda: not limiter.rows(NOW) and not limiter.looked_at)  # nobody has spent anything: all are let go
+        terms = next(limit.terms for limit in budgets_of_holders(found.access) if limit.terms.id == names[0])
+        account = spender.open(terms)
+        if account.take(400, NOW) is not Said.YES:
+            assert await account.ask(400, NOW)
+        account.settle(400, 400, NOW)
+        await spender.close()
+        moment[0] += LOOK_AGAIN_S
+        await until(lambda: limiter.open_more(len(names) + 1) or limiter.rows(NOW))  # looks again and again, as a worker does
+        assert [(row["id"], row["left"]) for row in limiter.rows(NOW)] == [(names[0], 600)]
+        await until(lambda: limiter.looked_at == 1)
+        await looker.close()
+
+    run(main)

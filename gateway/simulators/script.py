@@ -11,9 +11,9 @@ The first rule that matches a request decides; a rule that has fired `times` tim
 - `model`     the model in the body, or a list of them;
 - `nth`       the number, or numbers, of the request among those that meet the rest of this match (the first is 1);
 - `header`    an object of header names and values that must be there;
-- `contains`  text somewhere in the messages, or in the prompts;
+- `contains`  text somewhere in the messages, the prompts or the texts to embed;
 - `stream`    true or false;
-- `path`      the end of the path, such as `/models`. Without it chat and text completions match, and nothing else.
+- `path`      the end of the path, such as `/models`. Without it all that asks a model matches, and nothing else.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from gateway.simulators.journal import Entry
 
 CHAT = "/chat/completions"
 TEXTS = "/completions"  # and Mistral's, at /fim/completions
+VECTORS = "/embeddings"
 
 
 class ScriptError(ValueError):
@@ -59,7 +60,7 @@ class Match:
 
     def meets(self, entry: Entry, ask: Ask | None) -> bool:
         """Whether a request meets all but `nth`, which only the rule can count."""
-        if not entry.path.endswith(self.path if self.path is not None else (CHAT, TEXTS)):
+        if not entry.path.endswith(self.path if self.path is not None else (CHAT, TEXTS, VECTORS)):
             return False
         if any(entry.header(name) != value for name, value in self.header.items()):
             return False

@@ -12,6 +12,7 @@ On the same port, for those outside the process: `PUT /_simulator/script`, `POST
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import ssl
 import time
 from collections.abc import Iterable, Sequence
@@ -31,7 +32,8 @@ from gateway.simulators.http1 import ClientGone, Connection, Request
 from gateway.simulators.journal import PATIENCE_SECONDS, Entry, Journal
 from gateway.simulators.prompts import PromptAsk
 from gateway.simulators.prompts import compose as compose_text
-from gateway.simulators.script import CHAT, Script, ScriptError
+from gateway.simulators.script import CHAT, VECTORS, Script, ScriptError
+from gateway.simulators.vectors import VectorAsk
 
 CONTROL = "/_simulator/"
 BACKLOG = 1024
@@ -233,8 +235,13 @@ class Simulator:
         """The body as the request that its path makes it; None: it is no object."""
         if not isinstance(entry.body, dict):
             return None
+        if self._asks_for_vectors(entry):
+            return VectorAsk(entry.body, entry.number)
         kind = PromptAsk if self._asks_for_text(entry) else Ask
         return kind(entry.body, entry.number)
+
+    def _asks_for_vectors(self, entry: Entry) -> bool:
+        return self.dialect.vectors is not None and entry.path.endswith(VECTORS)
 
     def _asks_for_text(self, entry: Entry) -> bool:
         texts = self.dialect.texts
@@ -247,12 +254,16 @@ class Simulator:
             return self.dialect.unauthorized()
         if entry.method == "GET" and entry.path.endswith("/models"):
             return self.dialect.models()
-        if entry.method != "POST" or not (entry.path.endswith(CHAT) or self._asks_for_text(entry)):
+        known = entry.path.endswith(CHAT) or self._asks_for_text(entry) or self._asks_for_vectors(entry)
+        if entry.method != "POST" or not known:
             return self.dialect.not_found(entry.method, entry.path)
         if ask is None:
             return self.dialect.not_json()
         if isinstance(ask, PromptAsk):
             return self._text(ask)
+        if isinstance(ask, VectorAsk):
+            seed = hashlib.sha256(ask.text.encode()).hexdigest()
+            return self.dialect.refuse_vectors(ask) or self.dialect.answer_vectors(ask, created=int(time.time()), seed=seed)
         prompt = ask.prompt()
         if (refusal := self.dialect.refuse(ask, len(prompt))) is not None:
             return refusal

@@ -37,6 +37,11 @@ def prompted(**fields: Any) -> dict[str, Any]:
     return {"model": "m", "prompt": "[[say:one two three four]]", **fields}
 
 
+def embedded(**fields: Any) -> dict[str, Any]:
+    """A request for embeddings, with `fields` on top."""
+    return {"model": "m", "input": ["good morning", "good night"], **fields}
+
+
 @dataclass
 class Got:
     """An answer as read from the socket: `raw` is everything, `ended` how the reading ended."""

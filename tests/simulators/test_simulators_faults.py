@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-from simulator_client import body, run, simulated
+from simulator_client import body, embedded, run, simulated
 
 from gateway.simulators import DIALECTS, Simulator
 from gateway.simulators.faults import FAULTS, GARBAGE
@@ -497,6 +497,20 @@ def test_faults_are_applied_in_order() -> None:
             assert sim.journal[0].fault == "wrong_usage+no_done+slow+hold"
 
     run(scene())
+
+
+@sees("bad_vectors")
+def test_vectors_are_spoilt_as_asked() -> None:
+    async def spoilt(how: str, **more: Any) -> list[Any]:
+        async with simulated("openai", script=rule("bad_vectors", how=how)) as (_, client):
+            got: list[Any] = (await client.ask(embedded(**more), path="/embeddings")).json["data"]
+            return got
+
+    assert len(run(spoilt("fewer"))) == 1
+    assert run(spoilt("another_place"))[1]["index"] == 2
+    assert len(run(spoilt("short"))[1]["embedding"]) == 1_528
+    assert run(spoilt("null"))[1]["embedding"][0] is None
+    assert run(spoilt("null", encoding_format="base64"))[1]["embedding"] is None
 
 
 def test_every_kind_of_fault_is_looked_at() -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from simulator_client import body, prompted, run, simulated
+from simulator_client import body, embedded, prompted, run, simulated
 from wire_shapes import (
     FIXTURES,
     differences,
@@ -55,6 +55,8 @@ class Case:
 
     @property
     def path(self) -> str:
+        if "/vectors_" in self.fixture:
+            return "/embeddings"
         if "/text_" not in self.fixture:
             return "/chat/completions"
         return "/fim/completions" if self.dialect == "mistral" else "/completions"
@@ -177,6 +179,18 @@ CASES = [
         },
     ),
     Case("llamacpp/text_bad_request.json", {"model": "m"}, status=400),
+    Case(
+        "mistral/vectors_plain.json",
+        embedded(),
+        meant={"extra: usage.completion_tokens": "in recordings of 2025 and later; this one is abridged"},
+    ),
+    Case("openai/vectors_plain.json", embedded()),
+    Case("vllm/vectors_plain.json", embedded()),
+    Case("llamacpp/vectors_plain.json", embedded()),
+    Case("llamacpp/vectors_base64.json", embedded(encoding_format="base64")),
+    Case("llamacpp/vectors_bad_request.json", {"model": "m"}, status=400),
+    Case("llamacpp/vectors_off.json", embedded(), {"script": [{"fault": {"kind": "error", "code": "no_embeddings"}}]}, 501),
+    Case("zai/vectors_plain.json", embedded()),
 ]
 
 

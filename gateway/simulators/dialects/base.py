@@ -15,9 +15,11 @@ from gateway.simulators.answer import Answer, Header, Pace
 from gateway.simulators.ask import Ask, Reply
 from gateway.simulators.prompts import PromptAsk, TextReply
 from gateway.simulators.tokens import PrefixCache
+from gateway.simulators.vectors import VectorAsk
 
 if TYPE_CHECKING:
     from gateway.simulators.dialects.texts import Texts
+    from gateway.simulators.dialects.vectors import Vectors
 
 Document = dict[str, Any]
 
@@ -72,6 +74,8 @@ class Dialect(ABC):
     cache: PrefixCache
     texts: ClassVar[Texts | None] = None
     """Its text completions, where it has them."""
+    vectors: ClassVar[Vectors | None] = None
+    """Its embeddings, where it has them."""
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -89,6 +93,13 @@ class Dialect(ABC):
         """As `refuse`, of a request for text completions."""
         if self.world.window is not None and prompt_tokens > self.world.window:
             return self.too_long(prompt_tokens)
+        return None
+
+    def refuse_vectors(self, ask: VectorAsk) -> Answer | None:
+        """As `refuse`, of a request for embeddings, of which each text has the window to itself."""
+        longest = max(map(len, ask.texts), default=0)
+        if self.world.window is not None and longest > self.world.window:
+            return self.too_long(longest)
         return None
 
     @abstractmethod
@@ -153,6 +164,11 @@ class Dialect(ABC):
         if ask.stream:
             return Answer(200, headers, tuple(self.texts.chunks(ask, reply)), stream=True)
         return Answer(200, headers, (self.texts.plain(ask, reply),))
+
+    def answer_vectors(self, ask: VectorAsk, *, created: int, seed: str) -> Answer:
+        """The embeddings. `created` is in seconds since 1970; `seed` is hex, the same for the same texts."""
+        assert self.vectors is not None
+        return Answer(200, self.headers(stream=False), (self.vectors.plain(ask, created=created, seed=seed),))
 
     @abstractmethod
     def model_list(self, names: Sequence[str]) -> Document:

@@ -18,8 +18,10 @@ from gateway.simulators.answer import Answer, Header, Pace
 from gateway.simulators.ask import Ask, Reply
 from gateway.simulators.dialects.base import Dialect, Document, ErrorCase, World, choice_list, worded
 from gateway.simulators.dialects.texts import LlamaCppTexts
+from gateway.simulators.dialects.vectors import LlamaCppVectors
 from gateway.simulators.prompts import PromptAsk, TextReply
 from gateway.simulators.tokens import PrefixCache
+from gateway.simulators.vectors import VectorAsk
 
 FINGERPRINT = "b0-simulated"
 
@@ -32,8 +34,16 @@ class LlamaCpp(Dialect):
     throttle = "unavailable"
     pace = Pace(first=0.1, between=0.01)
     texts = LlamaCppTexts()
+    vectors = LlamaCppVectors()
     errors = (
         ErrorCase("bad_request", 400, 400, "{detail}", "invalid_request_error"),
+        ErrorCase(
+            "no_embeddings",
+            501,
+            501,
+            "This server does not support embeddings. Start it with `--embeddings`",
+            "not_supported_error",
+        ),
         ErrorCase("too_long", 400, 400, "{detail}", "exceed_context_size_error"),
         ErrorCase("unauthorized", 401, 401, "Invalid API Key", "authentication_error"),
         ErrorCase("not_found", 404, 404, "File Not Found", "not_found_error"),
@@ -55,6 +65,11 @@ class LlamaCpp(Dialect):
         if (wrong := self.texts.mistake(ask)) is not None:
             return self.error(self.case("bad_request"), detail=wrong)
         return super().refuse_text(ask, prompt_tokens)
+
+    def refuse_vectors(self, ask: VectorAsk) -> Answer | None:
+        if (wrong := self.vectors.mistake(ask)) is not None:
+            return self.error(self.case("bad_request"), detail=wrong)
+        return super().refuse_vectors(ask)
 
     def unauthorized(self) -> Answer:
         return self.error(self.case("unauthorized"))

@@ -18,8 +18,10 @@ from gateway.simulators.ask import Ask, Reply, Usage
 from gateway.simulators.dialects.base import Dialect, Document, ErrorCase, World, worded
 from gateway.simulators.dialects.mistral_rules import bad_call_id, order_problem, problem, schema_problems
 from gateway.simulators.dialects.texts import MistralTexts
+from gateway.simulators.dialects.vectors import MistralVectors
 from gateway.simulators.prompts import PromptAsk, TextReply
 from gateway.simulators.tokens import PrefixCache
+from gateway.simulators.vectors import VectorAsk
 
 PADDING = "abcdefghijklmnopqrstuvwxyz0123456"
 
@@ -32,6 +34,7 @@ class Mistral(Dialect):
     throttle = "rate_limited"
     pace = Pace(first=0.3, between=0.012)
     texts = MistralTexts()
+    vectors = MistralVectors()
     errors = (
         ErrorCase("rate_limited", 429, "1300", "Rate limit exceeded", "rate_limited"),
         ErrorCase(
@@ -95,6 +98,18 @@ class Mistral(Dialect):
         if self.world.models is not None and ask.model not in self.world.models:
             return self.error(self.case("invalid_model"), model=ask.model)
         return super().refuse_text(ask, prompt_tokens)
+
+    def refuse_vectors(self, ask: VectorAsk) -> Answer | None:
+        given = ask.body.get("input")
+        unknown = [name for name in ask.body if name not in self.vectors.fields]
+        problems = [problem("extra_forbidden", ["body", n], "Extra inputs are not permitted", ask.body[n]) for n in unknown]
+        if not given or not isinstance(given, str | list) or not all(isinstance(text, str) for text in given):
+            problems.append(problem("string_type", ["body", "input"], "Input should be a valid string", given))
+        if problems:
+            return self.unprocessable(problems)
+        if self.world.models is not None and ask.model not in self.world.models:
+            return self.error(self.case("invalid_model"), model=ask.model)
+        return super().refuse_vectors(ask)
 
     def unprocessable(self, problems: Sequence[Document]) -> Answer:
         """The 422 of a field that the schema does not know: `message` is an object that holds the list."""

@@ -17,8 +17,10 @@ from gateway.simulators.answer import Answer, Header, Pace
 from gateway.simulators.ask import Ask, Reply, Usage
 from gateway.simulators.dialects.base import Dialect, Document, ErrorCase, World, choice_list, worded
 from gateway.simulators.dialects.texts import OpenAITexts
+from gateway.simulators.dialects.vectors import OpenAIVectors
 from gateway.simulators.prompts import PromptAsk, TextReply
 from gateway.simulators.tokens import PrefixCache
+from gateway.simulators.vectors import VectorAsk
 
 FIELDS = frozenset(
     [
@@ -71,6 +73,7 @@ class OpenAI(Dialect):
     throttle = "rate_limited"
     pace = Pace(first=0.4, between=0.012)
     texts = OpenAITexts()
+    vectors = OpenAIVectors()
     errors = (
         ErrorCase(
             "unauthorized",
@@ -131,6 +134,16 @@ class OpenAI(Dialect):
         if self.world.models is not None and ask.model not in self.world.models:
             return self.error(self.case("model_not_found"), model=ask.model)
         return super().refuse_text(ask, prompt_tokens)
+
+    def refuse_vectors(self, ask: VectorAsk) -> Answer | None:
+        for name in ask.body:
+            if name not in self.vectors.fields:
+                return self.error(self.case("unknown_parameter"), detail=name)
+        if (wrong := self.vectors.mistake(ask)) is not None:
+            return self.error(self.case("missing_parameter"), detail=wrong)
+        if self.world.models is not None and ask.model not in self.world.models:
+            return self.error(self.case("model_not_found"), model=ask.model)
+        return super().refuse_vectors(ask)
 
     def unauthorized(self) -> Answer:
         return self.error(self.case("unauthorized"))

@@ -15,8 +15,10 @@ from gateway.simulators.answer import Answer, Header, Pace
 from gateway.simulators.ask import Ask, Reply, Usage
 from gateway.simulators.dialects.base import Dialect, Document, ErrorCase, World, choice_list, worded
 from gateway.simulators.dialects.texts import VllmTexts
+from gateway.simulators.dialects.vectors import VllmVectors
 from gateway.simulators.prompts import PromptAsk, TextReply
 from gateway.simulators.tokens import PrefixCache
+from gateway.simulators.vectors import VectorAsk
 
 FINGERPRINT = "vllm-0.33.0-tp8-simulated"
 
@@ -29,6 +31,7 @@ class Vllm(Dialect):
     throttle = "overloaded"
     pace = Pace(first=0.15, between=0.02)
     texts = VllmTexts()
+    vectors = VllmVectors()
     errors = (
         ErrorCase("bad_request", 400, 400, "{detail}", "BadRequestError"),
         ErrorCase("too_long", 400, 400, "{detail}", "BadRequestError"),
@@ -57,6 +60,14 @@ class Vllm(Dialect):
         if (wrong := self.texts.mistake(ask)) is not None:
             return self.error(self.case("bad_request"), detail=wrong)
         return super().refuse_text(ask, prompt_tokens)
+
+    def refuse_vectors(self, ask: VectorAsk) -> Answer | None:
+        if self.world.models is not None and ask.model and ask.model not in self.world.models:
+            return self.error(self.case("model_not_found"), model=ask.model)
+        if (wrong := self.vectors.mistake(ask)) is not None:
+            detail = f"1 validation error:\n  {{'type': 'missing', 'loc': ('body', 'input'), 'msg': '{wrong}'}}"
+            return self.error(self.case("bad_request"), detail=detail)
+        return super().refuse_vectors(ask)
 
     def unauthorized(self) -> Answer:
         return self.error(self.case("unauthorized"))

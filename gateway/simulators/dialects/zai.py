@@ -15,8 +15,10 @@ import orjson
 from gateway.simulators.answer import Answer, Header, Pace
 from gateway.simulators.ask import Ask, Reply
 from gateway.simulators.dialects.base import Dialect, Document, ErrorCase, World, worded
+from gateway.simulators.dialects.vectors import ZaiVectors
 from gateway.simulators.prompts import TextReply
 from gateway.simulators.tokens import PrefixCache
+from gateway.simulators.vectors import VectorAsk
 
 VISION = re.compile(r"\dv")
 """What the names of models that see have in common (glm-4.6v, glm-5v-turbo). The vendor's schema gives only them lists
@@ -31,6 +33,7 @@ class Zai(Dialect):
     prefixes = ("/api/paas/v4", "/api/coding/paas/v4")
     throttle = "rate_limited"
     pace = Pace(first=0.6, between=0.02)
+    vectors = ZaiVectors()
     errors = (
         ErrorCase("auth_failed", 401, "1000", "Authentication Failed"),
         ErrorCase("auth_missing", 401, "1001", "Authentication parameter not received in Header"),
@@ -96,6 +99,15 @@ class Zai(Dialect):
         if not any(m.get("role") in ("user", "tool") for m in ask.messages):
             return self.error(self.case("parameter_invalid"), detail="messages")
         return super().refuse(ask, prompt_tokens)
+
+    def refuse_vectors(self, ask: VectorAsk) -> Answer | None:
+        if not ask.model:
+            return self.error(self.case("parameter_missing"), detail="model")
+        if self.world.models is not None and ask.model not in self.world.models:
+            return self.error(self.case("unknown_model"), model=ask.model)
+        if (wrong := self.vectors.mistake(ask)) is not None:
+            return self.error(self.case("parameter_invalid"), detail=wrong)
+        return super().refuse_vectors(ask)
 
     def unauthorized(self) -> Answer:
         return self.error(self.case("auth_failed"))

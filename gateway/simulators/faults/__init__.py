@@ -11,7 +11,7 @@ the middle of its bytes.
 
 from gateway.simulators.faults.base import Fault
 from gateway.simulators.faults.connection import Close, CutFault, Endless, HoldFault, Slow, SlowFirstToken, Stall
-from gateway.simulators.faults.content import EmptyStream, Finish, MissingUsage, WrongUsage
+from gateway.simulators.faults.content import BadVectors, EmptyStream, Finish, MissingUsage, WrongUsage
 from gateway.simulators.faults.refusing import Error, Redirect, StreamError, Throttle
 from gateway.simulators.faults.wire import (
     GARBAGE,
@@ -28,7 +28,7 @@ FAULTS: dict[str, type[Fault]] = {
     f.kind: f
     for f in (
         Error, Throttle, Redirect, StreamError, Stall, HoldFault, CutFault, SlowFirstToken, Slow, Endless, Close,
-        WrongUsage, MissingUsage, EmptyStream, Finish, NoDone, Comments, Garbage, HugeHeaders, HugeBody, WrongLength,
+        WrongUsage, MissingUsage, EmptyStream, BadVectors, Finish, NoDone, Comments, Garbage, HugeHeaders, HugeBody, WrongLength,
         ExtraBytes,
     )
 }  # fmt: skip

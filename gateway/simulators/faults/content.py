@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from gateway.simulators.answer import Answer
 from gateway.simulators.dialects.base import Dialect
@@ -83,6 +83,33 @@ def _silenced(document: Mapping[str, Any]) -> Mapping[str, Any]:
                 choice = {**choice, place: quiet | ({"content": ""} if "content" in quiet else {})}
         choices.append(choice)
     return {**document, "choices": choices}
+
+
+@dataclass(frozen=True)
+class BadVectors(Fault):
+    """Embeddings that are none: one `fewer` than texts, one in `another_place`, one `short`, or one with a `null` in it."""
+
+    kind: ClassVar[str] = "bad_vectors"
+    how: Literal["fewer", "another_place", "short", "null"] = "fewer"
+
+    def rewrite(self, answer: Answer, dialect: Dialect, model: str) -> Answer:
+        return each(answer, self._spoil)
+
+    def _spoil(self, document: Mapping[str, Any]) -> Mapping[str, Any]:
+        data = document.get("data")
+        if not isinstance(data, list):
+            return document
+        last = dict(data[-1])
+        match self.how:
+            case "fewer":
+                return {**document, "data": data[:-1]}
+            case "another_place":
+                last["index"] = len(data)
+            case "short":
+                last["embedding"] = last["embedding"][:-8]
+            case "null":
+                last["embedding"] = None if isinstance(last["embedding"], str) else [None, *last["embedding"][1:]]
+        return {**document, "data": [*data[:-1], last]}
 
 
 @dataclass(frozen=True)

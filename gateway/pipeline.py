@@ -7,19 +7,23 @@ tried. Rule 3: a cancellation at any await leaves no upstream call open and no p
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TypeVar
 
 from gateway.core.answer import DEFECT, Answer, Problem, cut_short, failed, gone, refused, stopping
 from gateway.core.bounds import Bounds
-from gateway.core.caching import Keeping, authorised, keeping
+from gateway.core.caching import Keeping, authorised, keeping, least_likeness, like_enough
 from gateway.core.decide import Decision, decide
-from gateway.core.exchange import Attempt, Ended, Fault, Kept, Outcome, Recall, Recalled, Request, Scope, Tried, Usage
+from gateway.core.exchange import Attempt, Ended, Fault, Kept, Outcome, Recall, Recalled, Request, Scope, Tried, Unlike, Usage
 from gateway.core.failover import failover
-from gateway.core.policy import Deployment
+from gateway.core.likeness import compared
+from gateway.core.policy import Deployment, Semantic
 from gateway.core.rates import UNLIMITED, Unlimited
-from gateway.core.settlement import NOT_CACHED, Settlement, settle
+from gateway.core.settlement import NOT_CACHED, OK, Settlement, settle
+from gateway.core.side import embedding_of, may_be_asked
 from gateway.core.view import View
 from gateway.ports import (
+    Aside,
     Cache,
     Client,
     Clock,
@@ -61,6 +65,7 @@ class World:
     limiter: Limiter | Unlimited = UNLIMITED
     cache: Cache | None = None
     warmth: Warmth | None = None  # where the policy has no `affinity`
+    aside: Aside | None = None
 
 
 @dataclass(slots=True)
@@ -75,6 +80,7 @@ class Course:
     trail: Trail | None = None
     tried: list[Tried] = field(default_factory=list)
     place: Place | None = None  # in the cache
+    semantic: Semantic | None = None  # to which like requests its answer may be given
     recalled: Recalled | None = None  # and what was there
     streaming: bool = False  # the client has been sent a head
     end: Answer | None = None  # and the end of the stream: nothing may follow it
@@ -150,6 +156,8 @@ async def _remembered(course: Course) -> Answer:
     try:
         if course.recalled is None:
             course.recalled = await _recalled(course, place)
+            if course.semantic is not None and course.recalled.how is Recall.MISS and not only:
+                course.recalled = await _near(course, place, course.semantic)
         if (kept := course.recalled.kept) is not None and (deployment := course.recalled.deployment) is not None:
             return _replay(course, kept, deployment)
         return _said(course, UNKEPT) if only else await _serve(course)
@@ -166,6 +174,7 @@ def _place(course: Course) -> Place | None:
     if not isinstance(how, Keeping):
         course.recalled = None if how is None else Recalled(how)
         return None
+    course.semantic = how.semantic
     if not wish.look:
         course.recalled = Recalled(Recall.BYPASSED)
     return _safely(course, world.cache.place, course.request, how) if wish.look or wish.keep else None
@@ -185,16 +194,54 @@ async def _recalled(course: Course, place: Place) -> Recalled:
         if found is None:
             course.begin_stream(identified(course))
             course.client.write(KEEPALIVE)
+    return _authorised(course, found)
+
+
+def _authorised(course: Course, found: Recalled) -> Recalled:
+    """What was kept, if this request may be given it."""
     if found.kept is None:
         return found
     deployment = authorised(course.decision, found.kept.deployment)
-    return Recalled(Recall.MISS) if deployment is None else replace(found, deployment=deployment)
+    if deployment is None or (found.likeness is not None and not like_enough(course.semantic, deployment, found.likeness)):
+        return Recalled(Recall.MISS)
+    return replace(found, deployment=deployment)
+
+
+async def _near(course: Course, place: Place, semantic: Semantic) -> Recalled:
+    """What was kept for a like request, authorised as any other; else a miss that says why there is nothing.
+
+    How like it is, an embedding of the last message tells: a side call, which is an exchange of its own on the same key's behalf,
+    decided under the same view. Whatever becomes of it, the request goes on.
+    """
+    try:
+        found = await _alike(course, place, semantic)
+    except Exception as error:  # noqa: BLE001
+        course.world.defect(error)
+        found = Unlike.FAILED
+    return Recalled(Recall.MISS, unlike=found) if isinstance(found, Unlike) else _authorised(course, found)
+
+
+async def _alike(course: Course, place: Place, semantic: Semantic) -> Recalled | Unlike:
+    world, request, view = course.world, course.request, course.decision.view
+    least, text = least_likeness(course.decision, semantic), compared(request, world.bounds)
+    if world.aside is None or text is None or not least:
+        return Unlike.UNFIT
+    call = replace(embedding_of(text, semantic.model, request), began=world.clock.now())
+    if not may_be_asked(view, call):
+        return Unlike.BARRED
+    begin = partial(exchange, replace(world, cache=None, warmth=None), view, call)
+    said = await world.aside.ask(begin, course.client, world.bounds.cache_near_wait_s_max)
+    if said is None:
+        return Unlike.LATE
+    return await place.near(text, said.body, said.made_at, least) if said.status == OK else Unlike.FAILED
 
 
 def _replay(course: Course, kept: Kept, deployment: Deployment) -> Answer:
     """Answer as the upstream did then. Nothing is sent anywhere."""
     age_s = max(0.0, course.world.clock.now() - kept.made)
     headers = {**disclosed(course, deployment, 0, ()), "age": str(int(age_s))}
+    if "cache" in course.request.disclose and course.recalled is not None and course.recalled.likeness is not None:
+        headers["x-gateway-cache-of"] = kept.made_by
     if not course.request.stream:
         return Answer(200, kept.body, headers=headers)
     course.begin_stream(headers)
@@ -263,7 +310,7 @@ async def _attempt(course: Course, attempt: Attempt) -> Answer | None:
             if place is not None:
                 _safely(course, place.keep, attempt, outcome, body)
             headers = disclosed(course, attempt.deployment, attempt.number, opening.dropped)
-            return Answer(200, body, headers=headers, usage=outcome.usage)
+            return Answer(OK, body, headers=headers, usage=outcome.usage, made_at=attempt.deployment.id)
         course.begin_stream(disclosed(course, attempt.deployment, attempt.number, opening.dropped))
         outcome = await opened.relay(client if place is None else _safely(course, place.collecting, client) or client)
         if place is not None and outcome.ended is Ended.SERVED:

@@ -1,13 +1,13 @@
 """What the pipeline asks of the world. Every implementation has a fake that tests pass in; nothing is patched."""
 
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Protocol
 
-from gateway.core.answer import Problem
+from gateway.core.answer import Answer, Problem
 from gateway.core.caching import Keeping
 from gateway.core.charging import Counted
 from gateway.core.decide import Decision
-from gateway.core.exchange import Attempt, Outcome, Recalled, Request, Usage
+from gateway.core.exchange import Attempt, Outcome, Recalled, Request, Unlike, Usage
 from gateway.core.live import LiveState
 from gateway.core.settlement import Settlement
 
@@ -212,6 +212,14 @@ class Place(Protocol):
         request is under way, so ask again. Without an answer it is the caller's turn to fill the place."""
         ...
 
+    async def near(self, text: str, said: bytes, said_by: str, least: Mapping[str, float]) -> Recalled | Unlike:
+        """What was kept for the request that is most like this one, if it is like enough, or why there is nothing.
+
+        `said` is what an embedding model answered, at `said_by`, to the `text` that is compared; what is kept here afterwards can
+        be found by it. `least` are the least cosines, by the deployment that an answer was made at: no other may be given.
+        """
+        ...
+
     def collecting(self, client: Client) -> Client:
         """A client that passes everything on to `client`, and has it remembered here."""
         ...
@@ -222,6 +230,15 @@ class Place(Protocol):
 
     def leave(self) -> None:
         """The exchange is over: whoever waits for it goes on. Another time does nothing."""
+        ...
+
+
+class Aside(Protocol):
+    """Exchanges of our own, on behalf of one that waits for them."""
+
+    async def ask(self, begin: Callable[[Client], Awaitable[Answer]], client: Client, wait_s_max: float) -> Answer | None:
+        """How the exchange ended that `begin` begins with a client of ours; None: not within `wait_s_max`, so it was cancelled.
+        Ours has hung up where `client` has, and then."""
         ...
 
 

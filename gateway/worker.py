@@ -21,6 +21,7 @@ from typing import Final
 import uvloop
 
 from gateway import defects
+from gateway.aside import Asides
 from gateway.channel import Abandon, Commit, Cordon, Drain, Health, Prepare, Revoke, Start, pack_report, read_command
 from gateway.clock import SystemClock
 from gateway.core.policy import Snapshot
@@ -108,6 +109,7 @@ class Worker:
             limiter=self.limiter,
             cache=self.opener.cache_for(snapshot.policy),
             warmth=self.warm.under(affinity),
+            aside=Asides(),
         )
         self.plane = Plane(world, snapshot, demo=start.demo)
         self.plane.revoked = start.revoked

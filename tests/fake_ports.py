@@ -7,7 +7,7 @@ from typing import Generic, TypeVar
 
 from small_world import NOW
 
-from gateway.core.answer import Problem
+from gateway.core.answer import Answer, Problem
 from gateway.core.caching import Keeping
 from gateway.core.charging import Counted
 from gateway.core.decide import Decision
@@ -171,6 +171,25 @@ class FakeUpstream:
     @property
     def names(self) -> list[str]:
         return [call.name for call in self.calls]
+
+
+@dataclass
+class FakeAside:
+    """Lets exchanges of our own take as long as they take, or, where `late`, cancels each at its first wait."""
+
+    late: bool = False
+    asked: int = 0
+
+    async def ask(self, begin: Callable[[Client], Awaitable[Answer]], client: Client, wait_s_max: float) -> Answer | None:
+        self.asked += 1
+        if not self.late:
+            return await begin(FakeClient())
+        ours = FakeClient(gone=True)
+        task = asyncio.ensure_future(begin(ours))
+        await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait([task])
+        return None
 
 
 @dataclass

@@ -4,6 +4,7 @@ An entry is matched as a permit is: it must surely hold, so that what is unknown
 more. Where several apply, the shortest time and the narrowest sharing hold; so their order means nothing.
 """
 
+from collections.abc import Iterable
 from typing import Final
 
 from gateway.config.documents import Node
@@ -11,14 +12,16 @@ from gateway.config.facts import WHEN, compile_when
 from gateway.config.known import Known
 from gateway.config.problems import Problems, show
 from gateway.config.reading import At, field, word, words
+from gateway.config.semantic import SEMANTIC, compile_semantic
 from gateway.config.shapes import Key, OneOrMore, Record, Word
 from gateway.config.tariffs import SPAN, SPAN_S
 from gateway.config.vocabulary import APIS, WORD
-from gateway.core.policy import Caching
-from gateway.core.terms import Effect
+from gateway.core.policy import Caching, Deployment
+from gateway.core.terms import EMBEDDINGS, Effect
 
 TENANT: Final = "tenant"  # each its own
-CACHED_APIS: Final = ("chat", "completions", "embeddings")  # whose answers this version can keep
+CHAT: Final = "chat"
+CACHED_APIS: Final = (CHAT, "completions", EMBEDDINGS)  # whose answers this version can keep
 TTL_S_MAX: Final = 30 * 86_400  # a month: models are replaced and facts change, and nobody remembers what was kept
 
 ENTRY: Final = Record(
@@ -45,6 +48,13 @@ ENTRY: Final = Record(
             TENANT,
         ),
         Key(
+            "semantic",
+            SEMANTIC,
+            "chat requests that are equal but for their last message, and there like enough, are given each other's answers. "
+            "Off, unless all entries that apply have it with one model, which is called with the message",
+            {"model": "mistral-embed", "threshold": {"mistral-medium-3.5": 0.95}},
+        ),
+        Key(
             "apis",
             OneOrMore(Word("an API", of=APIS)),
             f"the APIs whose answers are kept; {', '.join(CACHED_APIS)}, where it is missing",
@@ -54,8 +64,11 @@ ENTRY: Final = Record(
 )
 
 
-def compile_caching(nodes: list[Node], known: Known, problems: Problems, warnings: Problems) -> tuple[Caching, ...]:
+def compile_caching(
+    nodes: list[Node], known: Known, deployments: Iterable[Deployment], problems: Problems, warnings: Problems
+) -> tuple[Caching, ...]:
     """Each entry, by id."""
+    embedding = frozenset(one.model.id for one in deployments if EMBEDDINGS in one.apis)
     found: dict[str, Caching] = {}
     first: dict[str, At] = {}
     for node in nodes:
@@ -73,7 +86,14 @@ def compile_caching(nodes: list[Node], known: Known, problems: Problems, warning
             wanted = "all tenants share answers to whatever they ask: say `data_class: {at_most: …}` or `tenant` in its `when`"
             warnings.add(share.mark, f"the scope {show(scope)}", wanted)
         apis = frozenset(api.word for api in words(field(node, "apis"))) or frozenset(CACHED_APIS)
-        found[name.word] = Caching(name.word, when, _ttl_s(field(node, "ttl"), problems), scope, apis, str(node.mark))
+        semantic = compile_semantic(field(node, "semantic"), known, embedding, problems)
+        if semantic is not None and scope is not None and "data_class" not in {test.fact for test in when}:
+            wanted = "tenants are given answers to what others asked in other words: say `data_class: {at_most: …}` in its `when`"
+            warnings.add(node.mark, f"`semantic` in the scope {show(scope)}", wanted)
+        if semantic is not None and CHAT not in apis:
+            problems.add(node.mark, f"`semantic` in {show(name.word)}", "its `apis` leave out chat, and nothing else is compared")
+        ttl_s = _ttl_s(field(node, "ttl"), problems)
+        found[name.word] = Caching(name.word, when, ttl_s, scope, apis, str(node.mark), semantic)
     return tuple(found[name] for name in sorted(found))
 
 

@@ -150,7 +150,7 @@ def _compile(sections: Sections, known: Known, at: float, problems: Problems, wa
         claims=compile_claims(sections.lists["claims"], known, problems),
         affinity=compile_affinity(sections.once.get("affinity"), problems),
         tag_budgets=compile_tag_budgets(maps["tag_budgets"], known, problems),
-        caching=compile_caching(sections.lists["cache"], known, problems, warnings),
+        caching=compile_caching(sections.lists["cache"], known, deployments, problems, warnings),
     )
     groups = compile_groups(maps["groups"], known, problems)
     tenants, keys = compile_tenants(maps["tenants"], groups, known, at, problems, warnings)

@@ -53,6 +53,8 @@ REASONS: Final = {
     "cache_tenant_bytes_max": "of one tenant, or one scope: a quarter, so that nobody drives all others out",
     "cache_entry_bytes_max": "of one answer before it is compressed; 128K tokens of output are below 1 MB",
     "cache_wait_s_max": "for an equal request that is under way; what takes longer has a leader that is stuck",
+    "cache_near_wait_s_max": "for a message's embedding, before a request goes on without; they come within 0.2 s",
+    "cache_near_prompt_tokens_max": "of a prompt that is compared: longer ones are documents, and no two mean the same",
     "drain_s_max": "SIGTERM waits this long for streams under way: an OpenAI client's own 600 s, and some",
 }
 """The comments of core/bounds.py, which a test holds equal to these: a reason is read where the number is set, too."""

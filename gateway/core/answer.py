@@ -46,6 +46,7 @@ class Answer:
     streamed: bool = False
     headers: Mapping[str, str] = field(default_factory=dict)
     usage: Usage | None = None
+    made_at: str = ""  # the deployment that made `body`
 
     @property
     def code(self) -> str:

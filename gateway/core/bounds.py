@@ -55,6 +55,8 @@ class Bounds:
     cache_tenant_bytes_max: int = 33_554_432  # of one tenant, or one scope: a quarter, so that nobody drives all others out
     cache_entry_bytes_max: int = 1_048_576  # of one answer before it is compressed; 128K tokens of output are below 1 MB
     cache_wait_s_max: float = 60.0  # for an equal request that is under way; what takes longer has a leader that is stuck
+    cache_near_wait_s_max: float = 1.0  # for a message's embedding, before a request goes on without; they come within 0.2 s
+    cache_near_prompt_tokens_max: int = 2_000  # of a prompt that is compared: longer ones are documents, and no two mean the same
 
     # how we stop
     drain_s_max: float = 630.0  # SIGTERM waits this long for streams under way: an OpenAI client's own 600 s, and some

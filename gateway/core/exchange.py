@@ -56,6 +56,7 @@ class Request:
     began: float  # UTC seconds since 1970
     wish: Wish = ANY
     session: str = ""  # what the client calls its conversation, where prefixes are remembered; never trusted, never recorded
+    side_of: str = ""  # the id of the request on whose behalf the gateway itself asks this one; "": a client does
 
 
 class Fault(StrEnum):
@@ -166,11 +167,23 @@ class Recall(StrEnum):
 
     HIT = "hit"
     JOINED = "joined"  # an equal request was under way, and its answer was waited for
+    NEAR = "near"  # of a request that is like it
     MISS = "miss"  # nothing that may be served
     BYPASSED = "bypassed"  # the request wished it
     BARRED = "barred"  # the labels of the store do not meet the rules of the request
     LOST = "lost"  # the store did not answer
     SPOILT = "spoilt"  # what was there did not open, or is not what it says
+
+
+class Unlike(StrEnum):
+    """Why a request that may be given the answer to a like one was not, in words of the ledger and of metrics."""
+
+    UNFIT = "unfit"  # no two such requests are compared (likeness.py), or none of its routes may have made the answer
+    BARRED = "barred"  # its message may be sent to no place that could say what it is like
+    FAILED = "failed"  # that was asked, and not answered
+    LATE = "late"  # or not in time
+    LOST = "lost"  # the store did not answer
+    FAR = "far"  # nothing that is kept is like enough
 
 
 @fleeting(frozen=True, slots=True)
@@ -187,8 +200,14 @@ class Kept:
 
 @fleeting(frozen=True, slots=True)
 class Recalled:
-    """How asking the cache went. `kept` is what may be served, `deployment` where that was made."""
+    """How asking the cache went. `kept` is what may be served, `deployment` where that was made.
+
+    `likeness`: the cosine of the two messages, where that was made for a like request. `unlike`: why no such answer was given,
+    where one would do.
+    """
 
     how: Recall
     kept: Kept | None = None
     deployment: "Deployment | None" = None
+    likeness: float | None = None
+    unlike: Unlike | None = None

@@ -7,6 +7,7 @@ same tree, to the byte.
 from dataclasses import dataclass
 from typing import Final
 
+from gateway.core.caching import Keeping, keeping
 from gateway.core.course import Course, course
 from gateway.core.decide import Decision
 from gateway.core.estimate import Estimate, estimate
@@ -19,7 +20,7 @@ from gateway.core.policy import Rule, When
 from gateway.core.rank import output_expected, rank
 from gateway.core.side import Side, side
 from gateway.core.standing import Standing, ranked_on, standings
-from gateway.core.terms import Because
+from gateway.core.terms import EMBEDDINGS, Because
 from gateway.core.view import View
 from gateway.core.wording import Wording
 
@@ -95,6 +96,22 @@ class Kept:
 
 
 @dataclass(frozen=True, slots=True)
+class Answers:
+    """How the answer may be kept, and who is given it: all of `scope` who ask the same, for `ttl_s`.
+
+    `least` are cosines, by the model that makes the answer: who asks something so like it is given it too, as `compared_by` says, a
+    model that may be called at `compared_at`. `barred`: not at all, since the labels of the store do not meet the rules.
+    """
+
+    barred: bool
+    scope: str = ""
+    ttl_s: int = 0
+    compared_by: str = ""
+    compared_at: tuple[str, ...] = ()
+    least: tuple[tuple[str, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Explanation:
     """A decision, told. `failover` is the order in which routes are tried if each fails by itself; `course` is all that can happen.
 
@@ -120,6 +137,7 @@ class Explanation:
     workers: int
     keepers: tuple[Kept, ...]
     side: Side
+    answers: Answers | None  # None: no policy has them kept
     deployments: tuple[Considered, ...]
     attempts_max: int
     failover: tuple[str, ...]
@@ -166,6 +184,7 @@ def explain(decision: Decision, workers: int = 1) -> Explanation:
         workers=workers,
         keepers=_keepers(decision),
         side=side(decision),
+        answers=_answers(decision) if decision.routes else None,
         deployments=_deployments(decision, reach, wording),
         attempts_max=attempts_max,
         failover=tuple(route.deployment.id for route in decision.routes[:attempts_max]),
@@ -198,6 +217,19 @@ def _keepers(decision: Decision) -> tuple[Kept, ...]:
             against.setdefault(name, []).append(row.rule.id)
     subjects = (decision.view.gateway, *decision.view.keepers)
     return tuple(Kept(s.name, s.kind, s.name not in against, tuple(against.get(s.name, ()))) for s in subjects)
+
+
+def _answers(decision: Decision) -> Answers | None:
+    how = keeping(decision, decision.needs.api)
+    if not isinstance(how, Keeping):
+        return None if how is None else Answers(barred=True)
+    semantic = how.semantic
+    if semantic is None:
+        return Answers(False, how.scope, how.ttl_s)
+    view = decision.view
+    places = (call.deployment for call in side(decision).calls if EMBEDDINGS in call.apis)
+    there = tuple(name for name in places if view.deployments[view.indices[name]].model.id == semantic.model)
+    return Answers(False, how.scope, how.ttl_s, semantic.model, there, tuple(sorted(semantic.thresholds.items())))
 
 
 def _deployments(decision: Decision, reach: dict[str, int], wording: Wording) -> tuple[Considered, ...]:

@@ -318,6 +318,19 @@ class Preference:
 
 
 @dataclass(frozen=True, slots=True)
+class Semantic:
+    """Answers to like requests may be given: how like their last messages are, `model` says, which embeds them.
+
+    `thresholds` are the least cosines, by the model that made the answer; what another one made is given to equal requests only.
+    `vectors_max` is how many of a partition are compared.
+    """
+
+    model: str
+    thresholds: Mapping[str, float]
+    vectors_max: int
+
+
+@dataclass(frozen=True, slots=True)
 class Caching:
     """An entry of `cache:`: answers to requests that surely meet `when` may be kept for `ttl_s`, and given to whom `share` says."""
 
@@ -327,6 +340,7 @@ class Caching:
     share: str | None = None  # the name of a scope; None: each tenant its own
     apis: frozenset[str] = frozenset({"chat"})
     line: str = ""
+    semantic: Semantic | None = None  # None: to equal requests only
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,6 +33,7 @@ def prose(told: Explanation, message: str) -> str:
         ("not allowed, or not now" if told.routes else "why each deployment is no route", _exclusions(told)),
         (_limits_title(told), _limits(told)),
         ("where such content may be processed and kept by ourselves", _keepers(told)),
+        ("whether its answer is kept, and who is given it", _answers(told)),
         ("every place that this request could ever reach", _reach(told)),
         ("nearest to being a route", _nearest(told)),
     ):
@@ -146,6 +147,22 @@ def _keepers(told: Explanation) -> list[str]:
         return [*lines, "  it may not be processed here at all, so nothing of ours may use it and no side call is made"]
     calls = ", ".join(f"{call.deployment} ({', '.join(call.apis)})" for call in told.side.calls)
     return lines + _indented(f"side calls on its content may go to: {calls or 'nowhere'}", "  ", "    ")
+
+
+def _answers(told: Explanation) -> list[str]:
+    found = told.answers
+    if found is None:
+        return []
+    if found.barred:
+        return ["  not kept: the labels of the cache's store do not meet the rules"]
+    lines = [f"  kept for {found.ttl_s:,} s, for all of {found.scope} who ask the same"]
+    if found.compared_by:
+        least = ", ".join(f"{cosine} of {model}" for model, cosine in found.least)
+        where = f"{found.compared_by} may be called at {', '.join(found.compared_at)}"
+        if not found.compared_at:
+            where = f"but {found.compared_by} may be called nowhere, so it is not compared"
+        lines += _indented(f"it may be given by likeness as well, from a cosine of {least}; {where}", "  ", "    ")
+    return lines
 
 
 def _reach(told: Explanation) -> list[str]:

@@ -22,10 +22,14 @@ refusal above all, has no `begun` line, so its `settled` line carries the decisi
                 permanent, sent, dropped, usage}],
     usage: {uncached, cached, cache_write, output, reasoning, reported} or null, cost_usd: "0.00042", cost_basis,
     charged?: {account: amount}, decision?: {…},
-    cache?: {how, and of what was given again: route, made_by (an id), made, usage, avoided_usd, avoided_basis}
+    cache?: {how, and of what was given again: route, made_by (an id), made, usage, avoided_usd, avoided_basis;
+             likeness? (a cosine, where that was made for a like request), unlike? (why no such one was given)}
 
 An answer that was kept and given again sent nothing, so it has no `begun` line; what it avoided is no part of its cost, which is 0.
 `cache` is there where policy lets the request's answers be kept.
+
+A side call of the gateway's own is an exchange like any other; its first `begun` line and its `settled` line say `side_of`, the id
+of the request that it was made for.
 
 Times are UTC seconds; 0: it never came. Money is a decimal number in text. Words that come from outside (a dropped field's name)
 are kept only if they look like one.
@@ -52,6 +56,7 @@ _NAME: Final = re.compile(r"[A-Za-z][A-Za-z_.\[\] -]{0,63}")
 _CODE: Final = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 FINISHES: Final = frozenset({"", "stop", "length", "tool_calls", "content_filter", "function_call"})
 UNSHOWN: Final = "other"
+LIKENESS_DECIMALS: Final = 4  # more are not known of a cosine (core.likeness)
 _BOOL: Final = (b"false", b"true")
 
 
@@ -83,17 +88,17 @@ class Audit:
             return
         reference = self._reference(decision)
         self._chain.write(
-            b'{"kind":"begun","id":"%b","began":%b,"stream":%b,"body_bytes":%d,"decision":%b,"attempt":%b}'
-            % (name, dumps(request.began), _BOOL[request.stream], request.body_bytes, reference, route)
+            b'{"kind":"begun","id":"%b","began":%b,"stream":%b,"body_bytes":%d,"decision":%b,"attempt":%b%b}'
+            % (name, dumps(request.began), _BOOL[request.stream], request.body_bytes, reference, route, _side(request))
         )
 
     def settled(self, settlement: Settlement) -> None:
         """Keep how an exchange ended. Raises OSError."""
         request, usage, cost = settlement.request, settlement.usage, settlement.cost
         used = _usage(usage)
-        more = b""
+        more = _side(request)
         if settlement.charged:
-            more = b',"charged":' + dumps(dict(settlement.charged))
+            more += b',"charged":' + dumps(dict(settlement.charged))
         if settlement.recalled is not None:
             more += b',"cache":' + _recalled(settlement, settlement.recalled)
         if settlement.tried:
@@ -191,14 +196,20 @@ class Audit:
         )
 
 
+def _side(request: Request) -> bytes:
+    """Whose side call it is, as a member of an object; nothing for one that is a client's own."""
+    return b',"side_of":"%b"' % request.side_of.encode() if request.side_of else b""
+
+
 def _recalled(settlement: Settlement, recalled: Recalled) -> bytes:
     """What the cache did for an exchange."""
     kept = recalled.kept
     if kept is None or recalled.deployment is None:
-        return dumps({"how": recalled.how})
+        return dumps({"how": recalled.how} if recalled.unlike is None else {"how": recalled.how, "unlike": recalled.unlike})
     avoided = settlement.avoided
     made = {"route": recalled.deployment.id, "made_by": kept.made_by, "made": kept.made, "usage": Fragment(_usage(kept.usage))}
-    return dumps({"how": recalled.how, **made, "avoided_usd": f"{avoided.usd:f}", "avoided_basis": avoided.basis})
+    like = {} if recalled.likeness is None else {"likeness": round(recalled.likeness, LIKENESS_DECIMALS)}
+    return dumps({"how": recalled.how, **made, "avoided_usd": f"{avoided.usd:f}", "avoided_basis": avoided.basis, **like})
 
 
 def _how(outcome: Outcome, dropped: tuple[str, ...]) -> bytes:

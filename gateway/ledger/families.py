@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Final
 
 from gateway.core.decide import Verdict
-from gateway.core.exchange import Ended, Recall
+from gateway.core.exchange import Ended, Recall, Unlike
 from gateway.core.limits import HOLDERS, KINDS, Limit
 from gateway.core.live import LIMITS
 from gateway.core.policy import Snapshot
@@ -43,6 +43,7 @@ REFUSALS: Final = Family("gateway_refusals", ("rule",), "Refused requests, by th
 TOKENS: Final = Family("gateway_tokens", ("deployment", "kind"), "Tokens, as reported or estimated; reasoning is part of output.")
 COST: Final = Family("gateway_cost_usd", ("tenant", "deployment", "basis"), "Marginal cost. The ledger has it exactly.")
 CACHE: Final = Family("gateway_cache_requests", ("result",), "Requests whose answers may be kept, by what the cache had for them.")
+UNLIKE: Final = Family("gateway_cache_unlike", ("unlike",), "Requests that a like one's answer may do for, by why it did not.")
 AVOIDED: Final = Family("gateway_cache_avoided_usd", ("tenant",), "What the answers given again had cost; no part of the cost.")
 CACHE_KEPT: Final = Family("gateway_cache_keeps", ("kept",), "Answers that were to be kept, by what came of it.")
 LEDGER_FAILURES: Final = Family("gateway_ledger_failures", (), "Ledger lines that could not be kept.")
@@ -59,6 +60,7 @@ COUNTERS: Final = (
     TOKENS,
     COST,
     CACHE,
+    UNLIKE,
     AVOIDED,
     CACHE_KEPT,
     LEDGER_FAILURES,
@@ -131,6 +133,7 @@ class Labels:
             "api": frozenset(APIS),
             "result": frozenset({*map(str, Ended), *map(str, Verdict), LIMITED, UNCACHED, *map(str, Recall), *RELOAD_RESULTS}),
             "kept": frozenset(KEPT),
+            "unlike": frozenset(map(str, Unlike)),
             "ended": frozenset(ended.value for ended in Ended),
             "rule": frozenset(str(word) for word in words),
             "kind": frozenset(TOKEN_KINDS),

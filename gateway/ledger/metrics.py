@@ -34,6 +34,7 @@ from gateway.ledger.families import (
     STORE_LOST,
     STORE_WAIT,
     TOKENS,
+    UNLIKE,
     Family,
     Labels,
 )
@@ -119,6 +120,8 @@ class WorkerMeter:
                 _add(self._counters[REFUSALS], self._labels.clean(REFUSALS, (word,)), 1)
         if (recalled := settlement.recalled) is not None:
             _add(self._counters[CACHE], (str(recalled.how),), 1)
+            if recalled.unlike is not None:
+                _add(self._counters[UNLIKE], (str(recalled.unlike),), 1)
             if recalled.kept is not None:
                 _add(self._counters[AVOIDED], (tenant,), float(settlement.avoided.usd))
         whole_s = settlement.ended - request.began

@@ -1,6 +1,7 @@
 """Whatever is asked, by whomever, under whatever policies: nobody is given what is not theirs, or is from where they may not go."""
 
 import asyncio
+import math
 import sys
 import types
 from collections.abc import Callable, Iterator, Sequence
@@ -13,32 +14,53 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from inprocess import run
 from store_servers import Server, opened, single
-from who_sees import HOME, TENANTS, WHERE, Asked, Line, Moved, Parts, Passed, Purged, Reloaded, Rulebook, Step, Watching
+from who_sees import HOME, TENANTS, TURN, WHERE, Asked, Line, Moved, Parts, Passed, Purged, Reloaded, Rulebook, Step, Watching
 
 from gateway import pipeline
-from gateway.core import caching
+from gateway.core import caching, likeness, side
 from gateway.core.exchange import ANY, Wish
-from gateway.state.cache import cache, place, sealing
+from gateway.state.cache import cache, digest, likes, place, sealing
 
-PATHS: Final = {"caching": "gateway.core.caching", "sealing": "gateway.state.cache.sealing", "place": "gateway.state.cache.place"}
+PATHS: Final = {
+    **{name: f"gateway.core.{name}" for name in ("caching", "likeness", "side")},
+    **{name: f"gateway.state.cache.{name}" for name in ("digest", "likes", "place", "sealing")},
+}
 COUNTRIES: Final = (frozenset({"DE"}), frozenset({"DE", "FR"}), frozenset({"CN"}), frozenset({"DE", "FR", "CN"}))
+CLOSE: Final = math.cos(TURN) - 1e-3  # the next wording is like enough, the one after it not
+LOOSE: Final = math.cos(2 * TURN) - 1e-3
+BOTH: Final = (("alpha", LOOSE), ("beta", LOOSE))
+THRESHOLDS: Final = (*[BOTH] * 6, (("alpha", CLOSE),), (("alpha", CLOSE), ("beta", LOOSE)), (("beta", 1.0),), ())
+ANYWHERE: Final = COUNTRIES[3]
 lines = st.lists(
-    st.builds(Line, st.sampled_from((None, *TENANTS)), st.sampled_from((None, "faq")), st.sampled_from((60, 3600))), max_size=3
+    st.builds(
+        Line,
+        st.sampled_from((None, None, None, *TENANTS)),
+        st.sampled_from((None, "faq")),
+        st.sampled_from((3600, 3600, 60)),
+        st.sampled_from(THRESHOLDS),
+    ),
+    min_size=1,
+    max_size=3,
 ).map(tuple)
-rulebooks = st.builds(
-    Rulebook, st.sampled_from(COUNTRIES), st.sampled_from(COUNTRIES), st.booleans(), st.sampled_from(("DE", "CN")), lines
-)
-wishes = st.sampled_from((ANY, ANY, ANY, ANY, Wish(look=False), Wish(look=False, keep=False), Wish(age_s_max=30.0)))
-asks = st.builds(
+allowed = st.sampled_from((*COUNTRIES, *[ANYWHERE] * 3))
+rulebooks = st.builds(Rulebook, allowed, allowed, st.booleans(), st.sampled_from(("DE", "CN")), lines)
+none: frozenset[str] = frozenset()
+wishes = st.sampled_from((*[ANY] * 9, Wish(look=False), Wish(look=False, keep=False), Wish(age_s_max=30.0)))
+asks = st.builds(  # each is usual in most, so that some are equal or like
     Asked,
-    st.sampled_from(TENANTS),
-    st.sampled_from(("DE", "CN")),
-    st.booleans(),
-    st.integers(0, 1),
+    st.sampled_from(("lab", "lab", "lab", "clinic")),
+    st.sampled_from(("DE", "DE", "DE", "CN")),
+    st.sampled_from((False, False, False, True)),
+    st.sampled_from((0, 0, 0, 1)),
     st.booleans(),
     wishes,
-    st.sampled_from((frozenset(), frozenset({"far"}), frozenset({"one"}))),
+    st.sampled_from((*[none] * 6, frozenset({"far"}), frozenset({"one"}), frozenset({"here"}))),
     st.integers(0, 1),
+    st.sampled_from(("alpha", "alpha", "auto")),
+    st.integers(0, 1),
+    st.integers(0, 2),
+    st.sampled_from((*[0] * 6, 1)),
+    st.sampled_from((*[0] * 6, 1)),
 )
 
 
@@ -49,9 +71,10 @@ def steps(books: Sequence[Rulebook]) -> st.SearchStrategy[list[Step]]:
         st.sampled_from(books).map(Reloaded),
         st.sampled_from((20, 45, 1800)).map(Passed),
         st.sampled_from(TENANTS).map(Purged),
-        st.builds(Moved, number, number, st.sampled_from(("", *WHERE))),
+        st.builds(Moved, number, number, st.sampled_from(("", *WHERE)), st.booleans()),
     )
-    return st.lists(st.one_of(asks, asks, asks, others), min_size=4, max_size=25)
+    one = st.integers(0, 8).flatmap(lambda which: others if which == 8 else asks)  # `one_of` takes no strategy twice
+    return st.lists(one, min_size=10, max_size=25)
 
 
 courses = st.lists(rulebooks, min_size=1, max_size=3).flatmap(lambda books: st.tuples(st.just(books[0]), steps(books)))
@@ -82,7 +105,7 @@ def watched(server: Server, rulebook: Rulebook, taken: Sequence[Step], parts: Pa
     return seen[0]
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=70, deadline=None, suppress_health_check=list(HealthCheck))
 @given(course=courses)
 def test_nobody_is_given_what_is_not_theirs(server: Server, course: tuple[Rulebook, list[Step]]) -> None:
     assert watched(server, *course, Parts()).complaints == []
@@ -110,6 +133,14 @@ def with_sealing(*spoils: tuple[str, str]) -> Parts:
     return Parts(cache=copy(cache, sealing=copy(sealing, *spoils)).SharedCache)
 
 
+def with_likeness(*spoils: tuple[str, str]) -> Parts:
+    return Parts(cache=copy(cache, place=copy(place, likeness=copy(likeness, *spoils))).SharedCache)
+
+
+def with_likes(*spoils: tuple[str, str]) -> Parts:
+    return Parts(cache=copy(cache, likes=copy(likes, *spoils)).SharedCache)
+
+
 def with_place(*spoils: tuple[str, str]) -> Parts:
     return Parts(cache=copy(cache, place=copy(place, *spoils)).SharedCache)
 
@@ -117,12 +148,15 @@ def with_place(*spoils: tuple[str, str]) -> Parts:
 ALLOWED: Final = 'f"{policy.hash}/{decision.eligibility.mask:x}/{preferred:x}"'
 MASK: Final = "    return view.deployments[index] if index is not None and decision.fitting >> index & 1 else None"
 BOUND: Final = "_framed(self._scope, name, deployment)"
-ANYWHERE: Final = COUNTRIES[3]
 ALL: Final = (Line(None, None, 3600),)
 SHARED: Final = (Line(None, "faq", 3600),)
 BOOK: Final = Rulebook(ANYWHERE, ANYWHERE, False, "DE", ALL)
 LAB: Final = Asked("lab")
 OTHER: Final = Asked("lab", question=1)
+NEAR_BOOK: Final = replace(BOOK, lines=(Line(None, None, 3600, (("alpha", CLOSE),)),))
+AUTO: Final = Asked("lab", asked="auto")
+FITTING: Final = "for index in bits(decision.fitting)"
+ALL_OF_THEM: Final = "for index in range(len(decision.view.deployments))"
 Course = tuple[Rulebook, list[Step]]
 
 BUGS: Final[dict[str, tuple[Callable[[], Parts], Course]]] = {
@@ -163,8 +197,74 @@ BUGS: Final[dict[str, tuple[Callable[[], Parts], Course]]] = {
         (BOOK, [LAB, Passed(45), replace(LAB, wish=Wish(age_s_max=30.0))]),
     ),
     "all questions are one": (
-        lambda: Parts(cache=copy(cache, ("orjson.dumps(sent, ", "orjson.dumps({}, ")).SharedCache),
+        lambda: Parts(cache=copy(cache, digest=copy(digest, ("orjson.dumps(sent, ", "orjson.dumps({}, "))).SharedCache),
         (BOOK, [LAB, OTHER]),
+    ),
+    "what is compared need not be equal in all else": (
+        lambda: with_likeness(('"messages": [*before, {**last, "content": None}]', '"messages": [{**last, "content": None}]')),
+        (NEAR_BOOK, [LAB, replace(LAB, wording=1, system=1)]),
+    ),
+    "a number is outweighed by likeness": (
+        lambda: with_likes((" or numbers != like.numbers", "")),
+        (NEAR_BOOK, [LAB, replace(LAB, wording=1, year=1)]),
+    ),
+    "the threshold of another model counts": (
+        lambda: with_caching(
+            ("semantic.thresholds.get(made_at.model.id)", "min(semantic.thresholds.values())"),
+            ("semantic.thresholds.get(deployment.model.id)", "min(semantic.thresholds.values())"),
+        ),
+        (replace(NEAR_BOOK, lines=(Line(None, None, 60, (("alpha", CLOSE), ("beta", LOOSE))),)), [AUTO, replace(AUTO, wording=2)]),
+    ),
+    "whoever lets it be compared lets it for all": (
+        lambda: with_caching(
+            ("if found is None or other is None or other.model != found.model:", "if True:"),
+            ("            return None\n        common", "            return found or other\n        common"),
+        ),
+        (replace(NEAR_BOOK, lines=(*NEAR_BOOK.lines, Line("lab", None, 60))), [LAB, replace(LAB, wording=1)]),
+    ),
+    "what is like an entry is not bound to it": (
+        lambda: with_sealing(("return LIKE + _framed(self._scope, partition, name)", "return LIKE")),
+        (NEAR_BOOK, [LAB, OTHER, Moved(0, 1, like=True), replace(LAB, wording=1), replace(OTHER, wording=1)]),
+    ),
+    "what is like an entry opens in another scope": (
+        lambda: with_sealing(
+            ("return LIKE + _framed(self._scope, partition, name)", "return LIKE"),
+            ('salt, b"residency-gateway cache 1 " + scope.encode()', 'b"", b""'),
+        ),
+        (
+            NEAR_BOOK,
+            [LAB, replace(OTHER, tenant="clinic"), Moved(0, 1, like=True)]
+            + [replace(asked, tenant=tenant, wording=1) for asked in (LAB, OTHER) for tenant in TENANTS],
+        ),
+    ),
+    "what is near is not authorised": (
+        lambda: with_caching((ALLOWED, "policy.hash"), (MASK, "    return view.deployments[index]"), (FITTING, ALL_OF_THEM)),
+        (
+            replace(NEAR_BOOK, german=HOME["DE"], lines=(Line(None, "faq", 3600, (("alpha", CLOSE),)),)),
+            [Asked("lab", "CN", down=frozenset({"one", "two", "three", "there"})), Asked("clinic", "DE", wording=1)],
+        ),
+    ),
+    "a side call forgets the law that applies": (
+        lambda: Parts(
+            exchange=copy(
+                pipeline,
+                side=copy(side, ("api=frozenset((EMBEDDINGS,)))", 'api=frozenset((EMBEDDINGS,)), region=frozenset({"CN"}))')),
+            ).exchange
+        ),
+        (replace(NEAR_BOOK, german=HOME["DE"], chinese=HOME["CN"]), [LAB]),
+    ),
+    "what it wishes is not heard when its message is embedded": (
+        lambda: Parts(
+            exchange=copy(
+                pipeline,
+                ("course.recalled.how is Recall.MISS and not only", "True"),
+                (
+                    "        if course.recalled is None:\n            course.recalled = await",
+                    "        if True:\n            course.recalled = await",
+                ),
+            ).exchange
+        ),
+        (NEAR_BOOK, [replace(LAB, wish=Wish(look=False))]),
     ),
 }
 
@@ -177,6 +277,8 @@ def test_a_planted_bug_is_caught(server: Server, bug: str) -> None:
 
 
 def test_the_copies_are_as_good_as_the_originals_and_something_is_given(server: Server) -> None:
-    for parts in (with_caching(), with_sealing(), with_place()):
+    for parts in (with_caching(), with_sealing(), with_place(), with_likes(), with_likeness()):
         seen = watched(server, BOOK, [LAB, replace(LAB, stream=True, worker=1), Asked("clinic"), LAB], parts)
         assert (seen.complaints, seen.hits) == ([], 2)
+        seen = watched(server, NEAR_BOOK, [LAB, *(replace(LAB, wording=w, stream=True, worker=1) for w in (1, 2, 1))], parts)
+        assert (seen.complaints, seen.hits, seen.near) == ([], 2, 2)  # the third is like the second only, which is no answer's

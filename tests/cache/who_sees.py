@@ -3,14 +3,15 @@
 Answers name the call that made them, so what a client was given is judged by what it reads, and not by what the gateway says of it.
 """
 
+import math
 import re
 import struct
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import orjson
-from fake_ports import FakeClient, FakeClock, FakeLedger, FakeLive, FakeMeter
+from fake_ports import FakeAside, FakeClient, FakeClock, FakeLedger, FakeLive, FakeMeter
 from small_world import NOW, Place, snapshot
 from store_servers import Server
 
@@ -19,7 +20,7 @@ from gateway.core.bounds import Bounds
 from gateway.core.decide import Decision
 from gateway.core.exchange import ANY, Attempt, Ended, Fault, Needs, Outcome, Recall, Request, Scope, Usage, Wish
 from gateway.core.facts import NO, YES, RequestFacts
-from gateway.core.policy import Caching, FactTest, Keeper, LabelTest, Places, Policy, Rule, Snapshot
+from gateway.core.policy import Caching, Deployment, FactTest, Keeper, LabelTest, Places, Policy, Rule, Semantic, Snapshot
 from gateway.core.terms import Effect
 from gateway.core.view import View
 from gateway.pipeline import World, exchange
@@ -32,7 +33,15 @@ from gateway.upstream.kept import ChatForm
 SECRET: Final = b"a secret that both workers have, and nobody else"
 TENANTS: Final = ("clinic", "lab")
 HOME: Final = {"DE": frozenset({"DE", "FR"}), "CN": frozenset({"CN"})}
-WHERE: Final = {"one/alpha": "DE", "two/alpha": "FR", "three/alpha": "DE", "far/alpha": "CN"}
+CHAT_AT: Final = {"one": "DE", "two": "FR", "three": "DE", "far": "CN"}
+WHERE: Final = {f"{place}/{model}": CHAT_AT[place] for place in CHAT_AT for model in ("alpha", "beta")}
+EMBED_AT: Final = {"here": "DE", "there": "CN"}
+MODELS: Final = {"alpha": ("alpha",), "auto": ("alpha", "beta")}  # by what is asked
+QUESTIONS: Final = ("spring", "autumn")
+WORDINGS: Final = ("plainly", "nicely", "oddly")
+YEARS: Final = (1984, 2001)
+SYSTEMS: Final = ("", "Be brief.")
+TURN: Final = math.radians(10)  # from one wording to the next; questions are at right angles
 USAGE: Final = Usage(uncached=10, output=5, reported=True)
 DOWN: Final = Outcome(Ended.FAILED, Fault.UPSTREAM, Scope.ENDPOINT, 500, "server_error")
 Exchange = Callable[[World, View, Request, Client], Coroutine[Any, Any, Answer]]
@@ -40,15 +49,17 @@ Exchange = Callable[[World, View, Request, Client], Coroutine[Any, Any, Answer]]
 
 @dataclass(frozen=True)
 class Line:
-    """An entry of `cache:`: for whom (None: everybody), shared how, for how long."""
+    """An entry of `cache:`: for whom (None: everybody), shared how, for how long; to like requests with which thresholds."""
 
     tenant: str | None
     share: str | None
     ttl_s: int
+    near: tuple[tuple[str, float], ...] = ()
 
     def entry(self, name: str) -> Caching:
         when = () if self.tenant is None else (FactTest("tenant", frozenset({self.tenant})),)
-        return Caching(name, when, self.ttl_s, self.share)
+        semantic = Semantic("embed", dict(self.near), 3) if self.near else None
+        return Caching(name, when, self.ttl_s, self.share, semantic=semantic)
 
 
 @dataclass(frozen=True)
@@ -77,6 +88,11 @@ class Rulebook:
         shares = {line.share for line in self._lines(asked)}
         return f"shared {shares.pop()}" if len(shares) == 1 and None not in shares else f"only {asked.tenant}"
 
+    def least(self, asked: "Asked", model: str) -> float:
+        """How like another request's message must be whose answer `model` made."""
+        found = [dict(line.near).get(model, math.inf) for line in self._lines(asked)]
+        return max(found, default=math.inf)
+
     def _lines(self, asked: "Asked") -> list[Line]:
         return [line for line in self.lines if line.tenant in (None, asked.tenant)]
 
@@ -86,7 +102,8 @@ class Rulebook:
     # --- and the policy that says so
 
     def policy(self) -> Snapshot:
-        found = snapshot({name.split("/")[0]: Place() for name in WHERE})
+        found = snapshot({name: Place() for name in CHAT_AT})
+        embedding = _embedding(found)
         rules = [
             Rule("german", Effect.PERMIT, (FactTest("region", frozenset({"DE"})),), ((LabelTest("processed_in", self.german),),)),
             Rule("chinese", Effect.PERMIT, (FactTest("region", frozenset({"CN"})),), ((LabelTest("processed_in", self.chinese),),)),
@@ -99,12 +116,35 @@ class Rulebook:
         policy: Policy = replace(
             found.policy,
             hash=f"{hash(self):x}",
+            deployments=tuple(sorted((*found.policy.deployments, *embedding), key=lambda one: one.id)),
+            models={**found.policy.models, "embed": embedding[0].model},
             rules=tuple(rules),
             gateway=replace(found.policy.gateway, processed_in=both),
             stores=(Keeper("cache", "store", "ours", store, store, (), "env:URL"),),
             caching=tuple(line.entry(f"{number}") for number, line in enumerate(self.lines)),
         )
         return replace(found, policy=policy)
+
+
+def _embedding(found: Snapshot) -> list[Deployment]:
+    """The places that embed."""
+    like = found.policy.deployments[0]
+    places = []
+    for name, country in EMBED_AT.items():
+        labels = Places(frozenset({country}))
+        endpoint = replace(like.endpoint, id=name, processed_in=labels, operated_under=labels, apis=frozenset({"embeddings"}))
+        model = replace(like.model, id="embed", apis=frozenset({"embeddings"}))
+        places.append(replace(like, id=f"{name}/embed", endpoint=endpoint, model=model, processed_in=labels, operated_under=labels))
+    return places
+
+
+def cosine(one: "Asked", other: "Asked") -> float:
+    """How like their messages are."""
+    return math.cos(_angle(one) - _angle(other))
+
+
+def _angle(asked: "Asked") -> float:
+    return asked.question * math.pi / 2 + asked.wording * TURN
 
 
 @dataclass(frozen=True)
@@ -119,6 +159,20 @@ class Asked:
     wish: Wish = ANY
     down: frozenset[str] = frozenset()  # endpoints that fail it
     worker: int = 0
+    asked: str = "alpha"
+    draw: int = 0
+    wording: int = 0
+    year: int = 0
+    system: int = 0
+
+    @property
+    def text(self) -> str:
+        return f"{QUESTIONS[self.question]} {WORDINGS[self.wording]} in {YEARS[self.year]}"
+
+    @property
+    def body(self) -> dict[str, Any]:
+        said = [{"role": "system", "content": SYSTEMS[self.system]}] if self.system else []
+        return {"model": self.asked, "messages": [*said, {"role": "user", "content": self.text}]}
 
 
 @dataclass(frozen=True)
@@ -138,11 +192,13 @@ class Purged:
 
 @dataclass(frozen=True)
 class Moved:
-    """Whoever can write into the store puts one value where another was, as it is or saying that it was made elsewhere."""
+    """Whoever can write into the store puts one value where another was, as it is or saying that it was made elsewhere; or
+    swaps what two entries are found by, `like`."""
 
     source: int
     target: int
     made_at: str = ""
+    like: bool = False
 
 
 Step = Asked | Reloaded | Passed | Purged | Moved
@@ -156,6 +212,7 @@ class Made:
     rulebook: Rulebook
     deployment: str
     at: float
+    id: str
 
 
 @dataclass
@@ -174,7 +231,14 @@ class Call:
         upstream = self.upstream
         if self.attempt.deployment.endpoint.id in upstream.asked.down:
             return DOWN
-        upstream.made.append(Made(upstream.asked, upstream.rulebook, self.attempt.deployment.id, upstream.clock.now()))
+        if self.request.api == "embeddings":
+            upstream.embedded.append(self.attempt.deployment.endpoint.id)
+            assert self.request.body == {"model": "embed", "input": upstream.asked.text}
+            angle = _angle(upstream.asked)
+            self.body = orjson.dumps({"data": [{"embedding": [math.cos(angle), math.sin(angle)]}]})
+            return self
+        made_at = self.attempt.deployment.id
+        upstream.made.append(Made(upstream.asked, upstream.rulebook, made_at, upstream.clock.now(), self.request.id))
         message = {"role": "assistant", "content": f"call-{len(upstream.made) - 1}."}
         choice = {"index": 0, "message": message, "finish_reason": "stop"}
         head = {"id": "1", "created": 1, "model": "alpha"}
@@ -197,6 +261,7 @@ class Upstream:
     rulebook: Rulebook
     asked: Asked = Asked("")
     made: list[Made] = field(default_factory=list)
+    embedded: list[str] = field(default_factory=list)  # where
 
     def open(self, decision: Decision, attempt: Attempt, request: Request) -> Call:
         return Call(self, attempt, request)
@@ -217,6 +282,7 @@ class Watching:
         self.server, self.parts = server, parts
         self.complaints: list[str] = []
         self.hits = 0
+        self.near = 0
         self._stores = stores
         self._clock = FakeClock()
         self._upstream = Upstream(self._clock, rulebook)
@@ -264,23 +330,29 @@ class Watching:
     async def _ask(self, asked: Asked) -> None:
         upstream, rulebook = self._upstream, self._upstream.rulebook
         upstream.asked, before = asked, len(upstream.made)
+        upstream.embedded.clear()
         client, cache = FakeClient(), self._caches[asked.worker]
         world = World(
-            self._clock, upstream, self._ledger, FakeLive(), FakeMeter(), Bounds(), lambda: 0, self._defects.append, cache=cache
-        )
+            self._clock, upstream, self._ledger, FakeLive(), FakeMeter(), Bounds(), lambda: asked.draw, self._defects.append,
+            cache=cache, aside=FakeAside(),
+        )  # fmt: skip
         answer = await self.parts.exchange(world, self._view, self._request(asked), client)
         await cache.idle()
         settlement = self._ledger.settlements[-1]
         recalled = settlement.recalled
         read = re.search(rb"call-(\d+)\.", b"".join(client.written) if asked.stream else answer.body)
         fresh = len(upstream.made) > before
-        key = (replace(asked, stream=False, wish=ANY, down=frozenset(), worker=0), rulebook)
+        key = (replace(asked, stream=False, wish=ANY, down=frozenset(), worker=0, draw=0), rulebook)
+        self.complaints += self._aside(asked, rulebook)
         if read is None:
             return
         number = int(read[1])
         if not fresh:
             self.hits += 1
+            self.near += recalled is not None and recalled.how is Recall.NEAR
             self.complaints += self._of(asked, rulebook, number, upstream.made[number])
+            if answer.headers.get("x-gateway-cache-of", upstream.made[number].id) != upstream.made[number].id:
+                self.complaints.append("it says that another request's answer is given")
             if recalled is None or recalled.deployment is None or recalled.deployment.id != upstream.made[number].deployment:
                 self.complaints.append("the record says that it was made elsewhere")
             if settlement.cost.usd or settlement.tried:
@@ -296,8 +368,13 @@ class Watching:
 
     def _of(self, asked: Asked, rulebook: Rulebook, number: int, made: Made) -> list[str]:
         age_s = self._clock.now() - made.at
+        equal = made.asked.body == asked.body
+        least = rulebook.least(asked, made.deployment.split("/")[1])
         wrong = {
-            "an answer to another question": made.asked.question != asked.question,
+            "an answer to another question": not equal and cosine(asked, made.asked) < min(least, 1.0) - 1e-3,
+            "an answer to a like question, where none was to be given": not equal and least == math.inf,
+            "an answer to one that differs in more than its words": _rest(made.asked) != _rest(asked),
+            "an answer found by likeness that was asked nowhere": not equal and not self._upstream.embedded,
             "an answer of another policy": made.rulebook != rulebook,
             "an answer of another tenant": rulebook.scope(made.asked) != rulebook.scope(asked),
             "an answer from where it may not go": not rulebook.may_go(asked, WHERE[made.deployment]),
@@ -311,21 +388,38 @@ class Watching:
         }
         return [f"{what}: {asked} was given what {made} made" for what, is_so in wrong.items() if is_so]
 
+    def _aside(self, asked: Asked, rulebook: Rulebook) -> list[str]:
+        """What is wrong with where its message was sent to find out what it is like."""
+        embedded = self._upstream.embedded
+        wrong = {
+            "its message was embedded where it may not go": any(not rulebook.may_go(asked, EMBED_AT[name]) for name in embedded),
+            "its message was embedded, and nobody has it so": bool(embedded) and self._unlike(asked, rulebook),
+            "its message was embedded although it wished for nothing kept": bool(embedded) and not asked.wish.look,
+            "its message was embedded for a store that may not have it": bool(embedded) and not rulebook.may_be_stored(asked),
+        }
+        return [f"{what}: {asked} at {embedded}" for what, is_so in wrong.items() if is_so]
+
+    @staticmethod
+    def _unlike(asked: Asked, rulebook: Rulebook) -> bool:
+        return all(rulebook.least(asked, model) == math.inf for model in MODELS[asked.asked])
+
     def _request(self, asked: Asked) -> Request:
         one = frozenset
         facts = RequestFacts(
             tenant=one((asked.tenant,)), group=one(("-",)), key=one((asked.tenant,)), region=one((asked.region,)),
-            data_class=one(("personal" if asked.personal else "public",)), categories=one(), asked=one(("alpha",)),
+            data_class=one(("personal" if asked.personal else "public",)), categories=one(), asked=one((asked.asked,)),
             api=one(("chat",)), task=one(("other",)), tag=one(("other",)), language=one(("en",)), ability=one(),
             stream=YES if asked.stream else NO, prompt_tokens=10,
         )  # fmt: skip
-        body = {"model": "alpha", "messages": [{"role": "user", "content": f"question {asked.question}"}]}
         return Request(
-            f"rg-{len(self._ledger.settlements)}", "", "chat", "alpha", facts, Needs("chat", prompt_tokens=10), body, 60,
+            f"rg-{len(self._ledger.settlements)}", "", "chat", asked.asked, facts, Needs("chat", prompt_tokens=10), asked.body, 60,
             asked.stream, False, frozenset({"cache"}), self._clock.now(), asked.wish,
         )  # fmt: skip
 
     def _move(self, step: Moved) -> None:
+        if step.like:
+            self._move_like(step)
+            return
         keys = sorted(self.server.ask("KEYS", "*:entries"))
         places = [(key, name) for key in keys for name in sorted(self.server.ask("HKEYS", key))]
         if not places:
@@ -336,3 +430,18 @@ class Watching:
             version, length = struct.unpack_from("!BH", value)
             value = struct.pack("!BH", version, len(step.made_at)) + step.made_at.encode() + value[3 + length :]
         self.server.ask("HSET", to, other, value)
+
+    def _move_like(self, step: Moved) -> None:
+        """The partition, which is not sealed, is made to fit."""
+        keys = sorted(self.server.ask("KEYS", "*:like"))
+        places = [(key, name) for key in keys for name in sorted(self.server.ask("HKEYS", key)) if name.startswith(b"v")]
+        if places:
+            (key, name), (to, other) = places[step.source % len(places)], places[step.target % len(places)]
+            one, two = self.server.ask("HGET", key, name), self.server.ask("HGET", to, other)
+            self.server.ask("HSET", to, other, two[:32] + one[32:])
+            self.server.ask("HSET", key, name, one[:32] + two[32:])
+
+
+def _rest(asked: Asked) -> Mapping[str, Any]:
+    """All of a request that must be equal, whatever it is like."""
+    return {"asked": asked.asked, "system": asked.system, "year": asked.year}

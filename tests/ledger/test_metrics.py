@@ -18,7 +18,7 @@ from small_world import NOW
 from gateway import __version__
 from gateway.core.budgets import Budget
 from gateway.core.decide import decide
-from gateway.core.exchange import Ended, Fault, Kept, Needs, Outcome, Recall, Recalled, Scope, Usage
+from gateway.core.exchange import Ended, Fault, Kept, Needs, Outcome, Recall, Recalled, Scope, Unlike, Usage
 from gateway.core.limits import all_limits
 from gateway.core.policy import Snapshot
 from gateway.core.settlement import Settlement
@@ -207,8 +207,10 @@ def test_names_end_in_their_units_and_every_metric_is_shown() -> None:
     decision = decided(VIEW)
     kept = Kept("one/alpha", "rg-0", NOW, SERVED.usage, b"")
     hit = replace(settlement(decision), status=200, code="", recalled=Recalled(Recall.HIT, kept, decision.routes[0].deployment))
-    fleet = counted(settlement(decision, FAILED, SERVED), settlement(decided(VIEW, region=frozenset({"CN"}))), hit)
+    far = replace(settlement(decision), recalled=Recalled(Recall.MISS, unlike=Unlike.FAR))
+    fleet = counted(settlement(decision, FAILED, SERVED), settlement(decided(VIEW, region=frozenset({"CN"}))), hit, far)
     assert one(fleet, "gateway_cache_requests_total", result="hit") == 1
+    assert one(fleet, "gateway_cache_unlike_total", unlike="far") == 1
     assert one(fleet, "gateway_cache_avoided_usd_total", tenant="clinic") == float(hit.avoided.usd) > 0
     assert one(fleet, "gateway_requests_total", tenant="clinic", api="chat", result="served") == 2
     fleet.snapshot = BUDGETED

@@ -7,11 +7,8 @@ scope is purged, no worker finds or keeps anything under the old one. Whatever i
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping
-from hashlib import sha256
 from os import urandom
 from typing import Any, Final
-
-import orjson
 
 from gateway.core.bounds import Bounds
 from gateway.core.caching import Keeping
@@ -19,16 +16,14 @@ from gateway.core.exchange import Request
 from gateway.core.memo import Memo
 from gateway.ports import Clock
 from gateway.state.cache import scripts
+from gateway.state.cache.digest import digested
 from gateway.state.cache.flights import Flights
 from gateway.state.cache.form import Form
+from gateway.state.cache.likes import Like, candidates
 from gateway.state.cache.looked import Found, Looked
 from gateway.state.cache.place import SharedPlace
 from gateway.state.cache.sealing import SALT_BYTES, Entry, Sealer, Spoilt
 from gateway.state.store.port import WAIT_S, Asked, Script, Store, StoreLost
-
-ASIDE: Final = frozenset({"stream", "stream_options"})
-"""What is no part of the name: an answer is given in either form. All else is, `user` and `metadata` too: who names end users keeps
-them apart, and nobody can find out what another asked."""
 
 CHANNEL: Final = "rg:cache:landed"  # scope, a zero byte, name: for whoever waits for it in another worker
 LEASE_S: Final = 5.0  # a worker that dies keeps others waiting for no longer
@@ -82,10 +77,9 @@ class SharedCache:
         form = self._forms.get(request.api)
         if form is None:
             return None
-        sent = {name: value for name, value in request.body.items() if value is not None and name not in ASIDE}
         try:
-            digest = sha256(orjson.dumps(sent, option=orjson.OPT_SORT_KEYS)).digest()
-        except TypeError:  # a number beyond 64 bits, or nested hundreds deep
+            digest = digested(request.body)
+        except TypeError:
             return None
         return SharedPlace(self, form, request, keeping, digest)
 
@@ -137,14 +131,44 @@ class SharedCache:
         salt = await self._run(scripts.SALT, scope, (urandom(SALT_BYTES), int(SALT_S * 1_000)), until)
         return self._sealers.keep(scope, Sealer(self._secret, scope, salt, self.bounds.cache_entry_bytes_max))
 
-    async def put(self, scope: str, sealer: Sealer, name: bytes, entry: Entry, about: str, token: str) -> None:
-        """Keep an entry, and give back the lease on it. What goes wrong is counted."""
+    async def look_near(self, scope: str, sealer: Sealer, like: Like, least: Mapping[str, float]) -> list[tuple[float, bytes]]:
+        """The names of entries that answer requests like enough, the nearest first, with their cosines. Raises StoreLost."""
+        said, *found = await self._run(scripts.LIKES, scope, (sealer.salt, like.partition))
+        if said == b"salt":
+            self._sealers.pop(scope, None)
+            return []
+        return candidates(sealer, like, zip(found[::2], found[1::2], strict=True), least)
+
+    async def entry(self, scope: str, sealer: Sealer, name: bytes) -> Entry | None:
+        """The entry of that name, if it is there and opens. Raises StoreLost."""
+        said, *more = await self._run(scripts.LOOK, scope, (sealer.salt, name, "", 0))
+        try:
+            return sealer.open(name, more[0]) if said == b"found" else None
+        except Spoilt:
+            return None
+
+    async def put(
+        self,
+        scope: str,
+        sealer: Sealer,
+        name: bytes,
+        entry: Entry,
+        about: str,
+        token: str,
+        like: Like | None = None,
+        likes_max: int = 0,
+    ) -> None:
+        """Keep an entry, and give back the lease on it. With `like` it is found by that as well, among the `likes_max` newest of
+        its partition. What goes wrong is counted."""
         self.forget_lease(scope, name)
         value = sealer.seal(name, entry)
         left_ms = int((entry.ends - self.clock.now()) * 1_000)
         if left_ms <= 0:
             return
+        args: tuple[str | bytes | int, ...]
         args = (sealer.salt, name, value, left_ms, about, self.bounds.cache_tenant_bytes_max, token)
+        if like is not None:
+            args = (*args, like.partition, like.sealed(sealer, name, entry.deployment), likes_max)
         try:
             said, *more = await self._run(scripts.KEEP, scope, args)
         except StoreLost:

@@ -24,10 +24,11 @@ class Turn(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Landed:
-    """What the leader got, and how."""
+    """What the leader got, and how; of a like request, with that likeness."""
 
     entry: Entry
     how: Recall
+    likeness: float | None = None
 
 
 Told = Landed | Turn

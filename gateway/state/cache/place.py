@@ -7,16 +7,20 @@ whatever reason, hands on.
 
 import asyncio
 import contextlib
+from collections.abc import Mapping
 from os import urandom
 from typing import TYPE_CHECKING, Final
 
 from gateway.core.caching import Keeping
-from gateway.core.exchange import Attempt, Kept, Outcome, Recall, Recalled, Request
+from gateway.core.exchange import Attempt, Kept, Outcome, Recall, Recalled, Request, Unlike
+from gateway.core.likeness import all_else, numbers
 from gateway.core.terms import OTHER
 from gateway.ports import Client
 from gateway.state.cache.collecting import Collecting
+from gateway.state.cache.digest import digested
 from gateway.state.cache.flights import Flight, Landed, Told, Turn
 from gateway.state.cache.form import Form
+from gateway.state.cache.likes import Like, embedding_in, numbers_digest
 from gateway.state.cache.looked import Found
 from gateway.state.cache.sealing import Entry, Sealer
 from gateway.state.store.port import StoreLost
@@ -45,6 +49,7 @@ class SharedPlace:
         self._sealer: Sealer | None = None  # of the last look-up
         self._name = b""
         self._token = ""  # of the last look-up: a lease may be held under it
+        self._like: Like | None = None  # what its message is like, where that was asked
         self._collecting: Collecting | None = None
         self._filling = False
         self._left = False
@@ -145,7 +150,39 @@ class SharedPlace:
                 body = self._form.events(body, entry.usage if request.wants_usage else None)
             except (ValueError, KeyError, TypeError):
                 return Recalled(Recall.SPOILT)
-        return Recalled(landed.how, Kept(entry.deployment, entry.made_by, entry.made, entry.usage, body))
+        return Recalled(landed.how, Kept(entry.deployment, entry.made_by, entry.made, entry.usage, body), likeness=landed.likeness)
+
+    async def near(self, text: str, said: bytes, said_by: str, least: Mapping[str, float]) -> Recalled | Unlike:
+        """What was kept for a like request, or why there is nothing; see the port."""
+        semantic, embedding = self._keeping.semantic, embedding_in(said)
+        if semantic is None or embedding is None:
+            return Unlike.FAILED
+        cache, scope = self._cache, self._keeping.scope
+        by = f"{semantic.model} {embedding.dimensions} {said_by}"
+        try:
+            sealer, _ = await self._named()
+            rest = digested(all_else(self._request.body))
+            partition = sealer.partition(self._keeping.allowed, self._request.api, rest, by)
+            like = self._like = Like(partition, numbers_digest(numbers(text)), embedding)
+            for cosine, name in await cache.look_near(scope, sealer, like, least):
+                entry = await cache.entry(scope, sealer, name)
+                if entry is None or cosine < least.get(entry.deployment, FOREVER):
+                    continue
+                landed = Landed(entry, Recall.NEAR, cosine)
+                given = self._given(landed)
+                if given.kept is not None:
+                    self._hand_out(landed)
+                    return given
+        except StoreLost:
+            return Unlike.LOST
+        return Unlike.FAR
+
+    def _hand_out(self, landed: Landed) -> None:
+        """Give to all in line what is given here: it is theirs to see whether it is like enough for them."""
+        if self._leads:
+            self._end(landed)
+            if self._token:
+                self._cache.spawn(self._release())
 
     # --- filling ------------------------------------------------------------------------------------------------------
 
@@ -172,7 +209,10 @@ class SharedPlace:
             self._end(told)  # whoever waits here does not wait for the store
             sealer, name = await self._named()
             kept = True
-            await self._cache.put(self._keeping.scope, sealer, name, entry, self._about(model), self._token)
+            semantic = self._keeping.semantic
+            likes_max = 0 if semantic is None else semantic.vectors_max
+            about = self._about(model)
+            await self._cache.put(self._keeping.scope, sealer, name, entry, about, self._token, self._like, likes_max)
         except StoreLost:
             self._cache.count("lost")
         finally:

@@ -4,9 +4,10 @@
     entries  name -> sealed answer                     ends   name by when it ends
     about    name -> its bytes, model and tags;        used   name by when it was last used
              under "" the bytes of all                 leases name -> who fills it, until when, and whether somebody waits
+    like     `v` and a name -> partition, and what its request is like, sealed; `p` and a partition -> its names, the oldest first
 
-Times are the store's own, in milliseconds, so that workers need not agree on them. A scope that nobody uses is forgotten whole
-when its last entry has ended. Everything is written so that doing it twice does no harm.
+Names and partitions have 32 bytes. Times are the store's own, in milliseconds, so that workers need not agree on them. A scope that
+nobody uses is forgotten whole when its last entry has ended. Everything is written so that doing it twice does no harm.
 """
 
 from functools import lru_cache
@@ -15,15 +16,31 @@ from typing import Final
 from gateway.state.store.port import Script
 
 OVERHEAD_BYTES: Final = 400  # what the store needs for an entry besides its value: four places for a name of 32 bytes
+LIKE_BYTES: Final = 200  # the same for what it is like: a place of its own, and one among its partition's
 SCOPES_MAX: Final = 1_024  # whose keys are remembered: making them takes a twentieth of a hit
 SWEPT_MAX: Final = 100  # entries that one script removes at most: 0.3 ms of everybody's time
 
-_COMMON: Final = """
-local salt, entries, ends, used, about, leases = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
+_COMMON: Final = f"local like_bytes = {LIKE_BYTES}" + """
+local salt, entries, ends, used, about, leases, like = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 
+local function unlike(name)
+  local held = redis.call('HGET', like, 'v' .. name)
+  if not held then return 0 end
+  redis.call('HDEL', like, 'v' .. name)
+  local partition = 'p' .. string.sub(held, 1, 32)
+  local names, left = redis.call('HGET', like, partition) or '', {}
+  for at = 1, #names, 32 do
+    local one = string.sub(names, at, at + 31)
+    if one ~= name then left[#left + 1] = one end
+  end
+  if #left > 0 then redis.call('HSET', like, partition, table.concat(left)) else redis.call('HDEL', like, partition) end
+  return #held + like_bytes
+end
+
 local function drop(name)
+  unlike(name)
   local bytes = tonumber(string.match(redis.call('HGET', about, name) or '0', '^%d+'))
   redis.call('HDEL', entries, name)
   redis.call('ZREM', ends, name)
@@ -65,7 +82,7 @@ SALT: Final = Script(
 -- ARGV: a new salt, ms to keep it. Returns the salt that holds.
 local held = redis.call('GET', salt)
 if held then return held end
-redis.call('UNLINK', entries, ends, used, about, leases)
+redis.call('UNLINK', entries, ends, used, about, leases, like)
 redis.call('SET', salt, ARGV[1], 'PX', ARGV[2])
 return ARGV[1]
 """,
@@ -103,13 +120,16 @@ KEEP: Final = Script(
     "cache-keep",
     _COMMON
     + """
--- ARGV: salt, name, value, ms to keep it, what it is about, bytes that the scope may have, token (or '').
+-- ARGV: salt, name, value, ms to keep it, what it is about, bytes that the scope may have, token (or ''); and where it is to be
+-- found by what it is like: partition, that, how many a partition may have.
 -- Returns {'salt'}, {'large'}, {'full'} or {'kept', bytes of the scope, 1 if somebody waits for it}.
 if redis.call('GET', salt) ~= ARGV[1] then return {'salt'} end
 local name, value, ttl, bytes_max = ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[6])
 local bytes = #value + """
     + str(OVERHEAD_BYTES)
     + """
+local partition = ARGV[8]
+if partition then bytes = bytes + #partition + #ARGV[9] + like_bytes end
 if bytes > bytes_max then return {'large'} end
 -- Asked first: a script that has written anything may write on, however full the store is. What it lacks, this scope gives back.
 if type(redis.pcall('HINCRBY', about, '', 0)) == 'table' then
@@ -128,12 +148,46 @@ redis.call('ZADD', ends, now + ttl, name)
 redis.call('ZADD', used, now, name)
 redis.call('HSET', about, name, bytes .. ' ' .. ARGV[5])
 redis.call('HINCRBY', about, '', bytes)
-for _, key in ipairs({salt, entries, ends, used, about}) do
+if partition then
+  local names = redis.call('HGET', like, 'p' .. partition) or ''
+  while #names >= 32 * tonumber(ARGV[10]) do  -- the oldest is found by its name only from now on
+    local oldest = string.sub(names, 1, 32)
+    local freed = unlike(oldest)
+    local had, rest = string.match(redis.call('HGET', about, oldest) or '', '^(%d+)( .*)$')
+    if had then
+      redis.call('HSET', about, oldest, string.format('%d', had - freed) .. rest)
+      redis.call('HINCRBY', about, '', -freed)
+    end
+    names = string.sub(names, 33)
+  end
+  redis.call('HSET', like, 'v' .. name, partition .. ARGV[9])
+  redis.call('HSET', like, 'p' .. partition, names .. name)
+end
+for _, key in ipairs({salt, entries, ends, used, about, like}) do
   if redis.call('PTTL', key) < ttl then redis.call('PEXPIRE', key, ttl) end
 end
 local holder, waited = lease_of(name)
 if holder == ARGV[7] then redis.call('HDEL', leases, name) end
 return {'kept', total(), (holder and waited) and 1 or 0}
+""",
+)
+
+LIKES: Final = Script(
+    "cache-likes",
+    _COMMON
+    + """
+-- ARGV: the salt, partition. Returns {'salt'}, or {'likes', name, what it is like, name, …} of all that is kept of the partition.
+if redis.call('GET', salt) ~= ARGV[1] then return {'salt'} end
+local found, names = {'likes'}, redis.call('HGET', like, 'p' .. ARGV[2]) or ''
+for at = 1, #names, 32 do
+  local name = string.sub(names, at, at + 31)
+  local held, till = redis.call('HGET', like, 'v' .. name), redis.call('ZSCORE', ends, name)
+  if held and till and tonumber(till) > now then
+    found[#found + 1] = name
+    found[#found + 1] = string.sub(held, 33)
+  end
+end
+return found
 """,
 )
 
@@ -179,7 +233,7 @@ FORGET: Final = Script(
     + """
 -- Deletes all of the scope, its salt first: what somebody has copied can't be opened any more. Returns how many entries went.
 local count = redis.call('HLEN', entries)
-redis.call('UNLINK', salt, entries, ends, used, about, leases)
+redis.call('UNLINK', salt, entries, ends, used, about, leases, like)
 return count
 """,
 )
@@ -223,7 +277,10 @@ TALLY_KEY: Final = "rg:{cache}:tally"
 SCOPES: Final = Script("cache-scopes", "return redis.call('ZRANGE', KEYS[1], 0, -1)")
 
 
+PARTS: Final = ("salt", "entries", "ends", "used", "about", "leases", "like")
+
+
 @lru_cache(SCOPES_MAX)
 def keys_of(scope: str) -> tuple[str, ...]:
     """The keys of a scope, in the order of the scripts."""
-    return tuple(f"rg:{{cache/{scope}}}:{part}" for part in ("salt", "entries", "ends", "used", "about", "leases"))
+    return tuple(f"rg:{{cache/{scope}}}:{part}" for part in PARTS)

@@ -16,6 +16,7 @@ from processes import write_policies
 from small_world import NOW, snapshot
 from store_servers import Server, opened, single
 
+from gateway.config.caching import CACHED_APIS
 from gateway.config.compile import Loaded, load
 from gateway.core.bounds import Bounds
 from gateway.core.caching import Keeping, authorised, keeping
@@ -80,7 +81,7 @@ def test_entries_are_compiled_by_id_with_what_they_leave_out(tmp_path: Path) -> 
     assert found.snapshot is not None, found.problems
     a, b = found.snapshot.policy.caching
     assert (a.id, a.ttl_s, a.share, a.when) == ("a", 90, "faq", (FactTest("data_class", frozenset({"public"})),))
-    assert (b.id, b.ttl_s, b.share, b.when, b.apis) == ("b", 3600, None, (), frozenset({"chat"}))
+    assert (b.id, b.ttl_s, b.share, b.when, b.apis) == ("b", 3600, None, (), frozenset(CACHED_APIS))
     assert not any("scope" in str(warning) for warning in found.warnings)
 
 

@@ -15,7 +15,7 @@ from gateway.config.problems import Mark, Problems, show
 from gateway.config.rates import RATES, compile_rates
 from gateway.config.reading import amount, entries, field, whole, word, words
 from gateway.config.shapes import Amount, Key, ListOf, MapOf, Record, Word
-from gateway.config.vocabulary import ALIAS, APIS, MODEL, OURS, SINKS, WORD
+from gateway.config.vocabulary import ALIAS, APIS, FIM, GAP, MODEL, OURS, SINKS, WORD
 from gateway.core.policy import Keeper, Model
 from gateway.core.terms import CONVERSING
 
@@ -31,6 +31,12 @@ MODEL_RECORD: Final = Record(
             ["embeddings"],
         ),
         Key("abilities", ABILITY_LIST, "what it can do", ["tools", "vision"]),
+        Key(
+            "fim",
+            Word("a text with `{prefix}` and `{suffix}` in it", pattern=GAP),
+            "how a gap is shown to it, which gives it the ability `fim` on machines that take no `suffix`",
+            "<|fim_prefix|>{prefix}<|fim_suffix|>{suffix}<|fim_middle|>",
+        ),
         Key("languages", ListOf(Word("a language (ISO 639-1)"), least=0), "languages that it is good at", ["en", "fr"]),
         Key(
             "scores",
@@ -113,15 +119,17 @@ class Catalogue:
                 for score, (_, at) in entries(field(node, "scores")).items()
                 if (value := amount(at)) is not None
             }
+            template = word(field(node, "fim"))
             found[name] = Model(
                 id=name,
                 origin=origin,
                 context=whole(field(node, "context")),
-                abilities=frozenset(at.word for at in words(field(node, "abilities"))),
+                abilities=frozenset(at.word for at in words(field(node, "abilities"))) | ({FIM} if template else set()),
                 languages=self._known.those("language", words(field(node, "languages")), self._problems),
                 scores=scores,
                 rates=compile_rates(field(node, "rates"), self._problems),
                 apis=frozenset(at.word for at in words(field(node, "apis"))) or CONVERSING,
+                fim=template.word if template else "",
             )
         return found
 

@@ -29,7 +29,7 @@ from gateway.config.rates import RATES, compile_rates, warn_of_capacity
 from gateway.config.reading import At, entries, field, flag, whole, word, words
 from gateway.config.shapes import Flag, Key, ListOf, MapOf, Record, Whole, Word
 from gateway.config.tariffs import CAPACITY, PLAN, PRICE, compile_capacity, compile_plan, compile_tariff
-from gateway.config.vocabulary import ABILITIES, APIS, MODEL, NAME, OURS, TOOLS, WORD
+from gateway.config.vocabulary import ABILITIES, APIS, FIM, MODEL, NAME, OURS, TOOLS, WORD
 from gateway.config.words import listed, nearest
 from gateway.core.policy import Deployment, Endpoint, Model
 from gateway.core.pricing import Capacity, Plan
@@ -237,7 +237,7 @@ class Endpoints:
             operated_under=labels.narrowed_places(node, labels.OPERATED_UNDER, endpoint.operated_under, what, known, problems),
             assurances=labels.narrowed_assurances(node, endpoint.assurances, what, known, problems),
             context=self._context(what, node, model),
-            abilities=self._abilities(what, node, model),
+            abilities=self._abilities(what, node, model, PRESETS.get(endpoint.dialect, NO_PRESET)),
             enabled=flag(field(node, "enabled"), otherwise=True),
         )
 
@@ -269,10 +269,10 @@ class Endpoints:
             self._problems.add(own.mark, f"`{tokens}`", f"{what} serves at most the window of its model, {model.context}")
         return model.context if tokens is None else tokens
 
-    def _abilities(self, what: str, node: Node, model: Model) -> frozenset[str]:
+    def _abilities(self, what: str, node: Node, model: Model, preset: Preset) -> frozenset[str]:
         own = field(node, "abilities")
-        if own is None:
-            return model.abilities
+        if own is None:  # a gap is filled where a suffix is taken, or the model has a template for it; else where it is said to be
+            return model.abilities if preset.takes_suffix or model.fim else model.abilities - {FIM}
         for at in words(own):
             if at.word in ABILITIES and at.word not in model.abilities:
                 self._problems.add(at.mark, show(at.word), f"{what} can do at most what its model can: {listed(model.abilities)}")

@@ -14,15 +14,20 @@ class Preset:
     apis: frozenset[str]
     tools: frozenset[str]
     needs_key: bool  # an enabled endpoint without `api_key` would only ever be told 401
+    takes_suffix: bool = False  # of a text with a gap; a vLLM answers 400 to it, a llama.cpp leaves it unread
 
 
 _FUNCTION = frozenset({"function"})
 
 PRESETS: Final = {
     "llamacpp": Preset("", frozenset({"chat", "completions", "embeddings"}), _FUNCTION, needs_key=False),
-    "mistral": Preset("https://api.mistral.ai/v1", frozenset({"chat", "embeddings"}), _FUNCTION, needs_key=True),
+    "mistral": Preset("https://api.mistral.ai/v1", frozenset({"chat", "embeddings"}), _FUNCTION, needs_key=True, takes_suffix=True),
     "openai": Preset(
-        "https://api.openai.com/v1", frozenset({"chat", "completions", "embeddings", "responses"}), _FUNCTION, needs_key=True
+        "https://api.openai.com/v1",
+        frozenset({"chat", "completions", "embeddings", "responses"}),
+        _FUNCTION,
+        needs_key=True,
+        takes_suffix=True,
     ),
     "vllm": Preset("", frozenset({"chat", "completions", "embeddings"}), _FUNCTION, needs_key=False),
     "zai": Preset("https://api.z.ai/api/paas/v4", frozenset({"chat"}), _FUNCTION, needs_key=True),

@@ -10,7 +10,10 @@ APIS: Final = terms.APIS
 TOOLS: Final = ("code_interpreter", "computer_use", "custom", "file_search", "function", "image_generation", "mcp", "web_search")
 """Kinds of tool that a request may bring along."""
 
-ABILITIES: Final = ("audio", "json_schema", "reasoning", "tools", "vision")
+FIM: Final = "fim"
+"""The ability to fill a gap in the middle of a text."""
+
+ABILITIES: Final = ("audio", FIM, "json_schema", "reasoning", "tools", "vision")
 """What a model can do, and what a request may need of it."""
 
 ASSURANCES: Final = ("cac-filed", "dpa", "dpf", "hds", "iso27001", "no-training", "scc", "soc2", "tisax", "zero-retention")
@@ -47,6 +50,9 @@ NAME: Final = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 
 MODEL: Final = r"[A-Za-z0-9][A-Za-z0-9._:/+@-]*"
 """The form of model names."""
+
+GAP: Final = r"[^{}]*\{prefix\}[^{}]*\{suffix\}[^{}]*|[^{}]*\{suffix\}[^{}]*\{prefix\}[^{}]*"
+"""The form of templates for a text with a gap."""
 
 ALIAS: Final = MODEL + r"\*?|\*"
 """The form of aliases: a name, or the beginning of one with `*` at its end."""

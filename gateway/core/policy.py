@@ -106,6 +106,7 @@ class Model:
     scores: Mapping[str, float]
     rates: Rates | None = None  # of all that it is asked, wherever it runs
     apis: frozenset[str] = CONVERSING  # what it is for
+    fim: str = ""  # how a gap in a text is shown to it, around `{prefix}` and `{suffix}`; "": nobody says
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,7 +80,10 @@ def check(body: Mapping[str, Any]) -> None:
             raise Problem(400, "invalid_value", f"`{name}` must be at least {least}", name)
         if value is not None and value > _MOST.get(name, value):
             raise Problem(400, "invalid_value", f"`{name}` must be at most {_MOST[name]}", name)
-    _check_prompt(body["prompt"])
+    prompt = body["prompt"]
+    _check_prompt(prompt)
+    if body.get("suffix") and not isinstance(prompt if isinstance(prompt, str) else prompt[0], str):
+        raise Problem(400, "invalid_value", "`suffix` goes with prompts of text, and not of token ids", "suffix")
     if tries(body) > CHOICES_MAX:
         raise Problem(400, "invalid_value", f"more than {CHOICES_MAX} completions are asked for, of all prompts together", "n")
     if body.get("best_of") is not None and body["best_of"] < (body.get("n") or 1):

@@ -201,6 +201,7 @@ def test_each_wrong_field_is_named() -> None:
         ({"logprobs": True}, "invalid_type", "logprobs"),
         ({"logprobs": 101}, "invalid_value", "logprobs"),
         ({"suffix": 7}, "invalid_type", "suffix"),
+        ({"suffix": "z", "prompt": [1]}, "invalid_value", "suffix"),
         ({"echo": "yes"}, "invalid_type", "echo"),
         ({"stop": 7}, "invalid_type", "stop"),
         ({"stream_options": []}, "invalid_type", "stream_options"),

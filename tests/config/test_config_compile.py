@@ -63,6 +63,20 @@ def test_an_endpoint_has_what_is_written_and_what_its_dialect_brings(tmp_path: P
     assert own.secret is None
 
 
+def test_a_gap_is_filled_where_a_suffix_is_taken_or_the_model_has_a_template_or_a_deployment_says_so(tmp_path: Path) -> None:
+    model, glm = "glm: {origin: [CN], context: 200000, abilities: [tools, reasoning]", "models: {glm: {as: zai-org/GLM}}"
+    can = (model, model.replace("reasoning", "fim"))
+    able = [name for name in ("frankfurt", "mistral-eu") if "fim" in deployment(loaded(
+        tmp_path, can, ("models:\n      medium:", "models:\n      glm: {price: {input: 1, output: 1}}\n      medium:")
+    ), f"{name}/glm").abilities]  # fmt: skip
+    assert able == ["mistral-eu"], "a vLLM answers 400 to a suffix"
+    shown = deployment(loaded(tmp_path, (model, f'{model}, fim: "<P>{{prefix}}<S>{{suffix}}<M>"')), "frankfurt/glm")
+    assert "fim" in shown.abilities
+    assert shown.model.fim == "<P>{prefix}<S>{suffix}<M>"
+    said = deployment(loaded(tmp_path, can, (glm, glm.replace("GLM}", "GLM, abilities: [fim]}"))), "frankfurt/glm")
+    assert said.abilities == {"fim"}
+
+
 def test_zones_are_written_out(tmp_path: Path) -> None:
     eu = deployment(loaded(tmp_path), "mistral-eu/medium").processed_in.countries
     assert eu == BUILT_IN["EU"].countries | {"CH", "IS", "LI", "NO"}

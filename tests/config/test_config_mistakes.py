@@ -30,6 +30,7 @@ MISTAKES: list[tuple[str, str, str, str, str]] = [
     ("a map for a list", "tags: [letters]", "tags: ¦{letters: 1}", "a map", ""),
     ("a word for a map", "limits: {attempts_max: 3}", "limits: ¦many", "`many`", ""),
     ("nothing for a map", "limits: {attempts_max: 3}", "¦limits:", "nothing", ""),
+    ("a gap without its end", "glm: {origin: [CN],", 'glm: {fim: ¦"<P>{prefix}<M>", origin: [CN],', "`{suffix}`", ""),
     ("affinity to next to nothing", "limits: {attempts_max: 3}", "affinity: {min_tokens: ¦5}", "64", ""),
     ("affinity without a unit", "limits: {attempts_max: 3}", "affinity: {for: ¦five}", "5min", ""),
     ("affinity for ever", "limits: {attempts_max: 3}", "affinity: {for: ¦2d}", "at most a day", ""),

@@ -55,7 +55,7 @@ LEFT_OUT = {"store", "priority", "cache_salt", "prompt_embeds"}
     [
         ("openai", {"top_k"}),
         ("vllm", {"best_of", "user"}),
-        ("llamacpp", {"best_of", "echo", "suffix", "user"}),
+        ("llamacpp", {"best_of", "echo", "user"}),
         ("mistral", {"n", "best_of", "echo", "logprobs", "user", "top_k", "temperature", *PENALTIES}),
     ],
 )
@@ -64,7 +64,7 @@ def test_a_body_holds_what_its_dialect_lists_and_the_rest_is_reported(dialect: s
     assert set(dropped) == LEFT_OUT | left_out
     assert (body["model"], body["prompt"], body["stream"], body["max_tokens"]) == ("their-model", "Hello", True, 5)
     assert body.get("stream_options") == (None if dialect == "mistral" else {"include_usage": True})
-    assert body.get("suffix") == (None if dialect == "llamacpp" else "end")
+    assert body["suffix"] == "end"
     if dialect == "mistral":
         assert (body["random_seed"], body["temperature"]) == (7, 1.5)
     if dialect == "openai":
@@ -78,6 +78,21 @@ def test_neutral_values_are_left_out_without_a_word_and_the_apis_length_is_writt
         assert body.get("max_tokens") == (16 if dialect in ("llamacpp", "mistral") else None)
         assert "stream" not in body
         assert "stream_options" not in body
+
+
+def test_a_gap_is_shown_as_the_model_knows_it_where_no_suffix_is_taken() -> None:
+    template = "<PRE>{prefix}<SUF>{suffix}<MID>"
+    for dialect in ("openai", "vllm", "llamacpp", "mistral"):
+        to = deployment(dialect)
+        to = replace(to, model=replace(to.model, fim=template))
+        for prompt, shown in (("a {suffix}", "<PRE>a {suffix}<SUF>z<MID>"), (["a"], ["<PRE>a<SUF>z<MID>"])):
+            body = orjson.loads(build_text(DIALECTS[dialect], to, asked({"prompt": prompt, "suffix": "z"}), None)[0])
+            if dialect in ("vllm", "llamacpp"):
+                assert (body["prompt"], body.get("suffix")) == (shown, None)
+            else:
+                assert body["suffix"] == "z"
+        body = orjson.loads(build_text(DIALECTS[dialect], to, asked({"suffix": ""}), None)[0])
+        assert (body["prompt"], body.get("suffix")) == ("Hello", None)
 
 
 def test_mistral_is_sent_one_text_and_zai_nothing() -> None:

@@ -53,10 +53,11 @@ class TextRules:
     """How text completions are asked for in a dialect; `fields` as a Dialect's.
 
     `one_text`: a request has one prompt, which is text. `says_limit`: what the API has as its longest answer by default is not what
-    this upstream has, so it is written.
+    this upstream has, so it is written. `takes_suffix`: it fills gaps itself; where it does not, the model's template shows them.
     """
 
     fields: Mapping[str, str | Rule]
+    takes_suffix: bool = False
     one_text: bool = False
     says_limit: bool = False
 

@@ -26,7 +26,7 @@ LLAMACPP: Final = Dialect(
     messages=MessageRules(reasoning="reasoning_content"),
     # tools/server/README.md, `POST /v1/embeddings`, and what its own tests send: tools/server/tests/unit/test_embedding.py
     embeddings=EmbeddingRules({"dimensions": one_length}, base64=True, ids=True),
-    texts=TextRules(  # `echo`, `suffix` and `best_of` are ignored there, so they are reported as left out
+    texts=TextRules(  # `echo` and `best_of` are ignored there, so they are reported as left out
         {
             **passed("temperature", "top_p", "max_tokens", "stop", "n", "seed", "presence_penalty", "frequency_penalty"),
             **passed("logit_bias", "logprobs", "top_k", "min_p", "typical_p", "repeat_penalty", "repeat_last_n", "ignore_eos"),

@@ -59,11 +59,12 @@ MISTRAL: Final = Dialect(
     settle=cache_key,
     texts=TextRules(  # fill-in-the-middle, of Codestral
         {
-            **passed("top_p", "max_tokens", "min_tokens", "stop", "suffix", "random_seed"),
+            **passed("top_p", "max_tokens", "min_tokens", "stop", "random_seed"),
             "seed": "random_seed",
             "temperature": clamped(0, 1.5),
             "stream_options": ours_to_ask,
         },
+        takes_suffix=True,
         one_text=True,
         says_limit=True,
     ),

@@ -45,9 +45,10 @@ OPENAI: Final = Dialect(
     texts=TextRules(
         {
             **passed("temperature", "top_p", "max_tokens", "stop", "n", "best_of", "seed", "presence_penalty", "frequency_penalty"),
-            **passed("logit_bias", "logprobs", "echo", "suffix"),
+            **passed("logit_bias", "logprobs", "echo"),
             "stream_options": stream_options("include_obfuscation"),
             "user": hashed_user("user"),
-        }
+        },
+        takes_suffix=True,
     ),
 )

@@ -57,14 +57,13 @@ VLLM: Final = Dialect(
     # EmbeddingCompletionRequest in its embed/protocol.py. Not its `embed_dtype` and `endianness`, after which
     # base64 would be something else than OpenAI's clients read
     embeddings=EmbeddingRules(passed("dimensions", "truncate_prompt_tokens"), base64=True, ids=True),
-    texts=TextRules(
+    texts=TextRules(  # a vLLM answers 400 to `suffix`; an SGLang that was given a template fills gaps, and its deployment says so
         {
             **passed(
                 "temperature", "top_p", "max_tokens", "stop", "n", "seed", "presence_penalty", "frequency_penalty", "logit_bias"
             ),
             **passed("logprobs", "echo", "top_k", "min_p", "repetition_penalty", "min_tokens", "stop_token_ids", "ignore_eos"),
             **passed("add_special_tokens", "skip_special_tokens", "include_stop_str_in_output"),
-            "suffix": "suffix",  # SGLang's, with a template for it; vLLM answers 400, so its deployments do not say that they can
             **dict.fromkeys(GUIDED, guided),
             "structured_outputs": kept("json", "regex", "choice", "grammar", "json_object"),
             "response_format": response_format(),

@@ -45,6 +45,10 @@ class Client(Protocol):
         """Send bytes of the event stream."""
         ...
 
+    def forward(self, chunk: bytes, begin: int) -> None:
+        """Send bytes of the event stream that are framed already, as one chunk of HTTP/1.1: they are `chunk[begin:-2]`."""
+        ...
+
     def end_stream(self, problem: Problem | None) -> None:
         """End the event stream properly; with an error event in the API's shape if there is a problem."""
         ...

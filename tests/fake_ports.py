@@ -366,6 +366,10 @@ class FakeCollecting:
         self.client.write(events)
         self.collected.append(events)
 
+    def forward(self, chunk: bytes, begin: int) -> None:
+        self.client.forward(chunk, begin)
+        self.collected.append(chunk[begin:-2])
+
     def end_stream(self, problem: Problem | None) -> None:
         self.client.end_stream(problem)
 
@@ -431,6 +435,9 @@ class FakeClient:
         if self.head is None or self.ends:
             self.wrongs.append("events outside of a stream")
         self.written.append(events)
+
+    def forward(self, chunk: bytes, begin: int) -> None:
+        self.write(chunk[begin:-2])
 
     def end_stream(self, problem: Problem | None) -> None:
         if self.head is None or self.ends:

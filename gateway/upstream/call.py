@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from gateway.core.bounds import Bounds
-from gateway.upstream.response import HEAD, ResponseReader, report
+from gateway.upstream.response import HEAD, ResponseReader, Shortcut, report
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +149,11 @@ class Call:
             self._mark = self._calls.now()
             if self._line is not None:
                 self._line.resume_reading()
+
+    def take_by(self, shortcut: Shortcut | None) -> None:
+        """Have `shortcut` asked of what comes in chunks of their own, before the sink is told; None: ask none."""
+        if self._line is not None and (reader := self._line.reader) is not None:
+            reader.take_by(shortcut)
 
     # --- for the transport ---
 

@@ -17,6 +17,7 @@ from gateway.upstream import outcomes
 from gateway.upstream.call import Failure
 from gateway.upstream.dialects import Dialect
 from gateway.upstream.outcomes import Headers, Origin
+from gateway.upstream.response import Shortcut
 
 
 class Handle(Protocol):
@@ -29,6 +30,8 @@ class Handle(Protocol):
     def pause(self) -> None: ...
 
     def resume(self) -> None: ...
+
+    def take_by(self, shortcut: Shortcut | None) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +56,8 @@ class _NotStarted:
     def pause(self) -> None: ...
 
     def resume(self) -> None: ...
+
+    def take_by(self, shortcut: Shortcut | None) -> None: ...
 
 
 NOT_STARTED: Final = _NotStarted()

@@ -19,6 +19,7 @@ from gateway.upstream import outcomes, usage
 from gateway.upstream.answer import is_error, says_nothing, served
 from gateway.upstream.calling import Setting
 from gateway.upstream.canonical import DONE_EVENT, Identity, NotCanonical, event, usage_event
+from gateway.upstream.pump import Tally
 from gateway.upstream.shape import CHAT, Shape
 from gateway.upstream.sse import DONE, fields
 
@@ -28,17 +29,16 @@ class Chunks:
 
     shape: ClassVar[Shape] = CHAT
 
-    def __init__(self, setting: Setting, request: Request) -> None:
+    def __init__(self, setting: Setting, request: Request, tally: Tally) -> None:
         self.known = False  # the first chunk was seen
         self.speaks = False  # there was content
         self.finish = ""  # the last finish_reason, as OpenAI spells it
         self.usage: Usage | usage.Unusable = usage.Unusable.MISSING
         self.identity = Identity("", 0, setting.model)
         self.copied = False  # whether the last chunk passed in its own bytes
-        self.events = 0  # passed on
-        self.bytes = 0  # of those
         self._clean = False  # whether chunks that need no mending may pass in their bytes
         self._renames: tuple[bytes, bytes] | None = None  # `"model":"theirs"`, and ours
+        self._tally = tally  # what was passed on
         self._setting = setting
         self._request = request
         self._memory: dict[int, Any] = {}  # of what mends chunks
@@ -152,10 +152,11 @@ class Chunks:
 
     def _guess(self) -> Usage:
         # the first event and the last usually carry no text
-        text_bytes = max(0, self.bytes - self.events * self._overhead_bytes)
-        return usage.estimate(self._request.needs.prompt_tokens, max(0, self.events - 2), text_bytes)
+        passed = self._tally
+        text_bytes = max(0, passed.bytes - passed.events * self._overhead_bytes)
+        return usage.estimate(self._request.needs.prompt_tokens, max(0, passed.events - 2), text_bytes)
 
     def count(self, events: int, size: int) -> None:
         """Note what is passed on, for an estimate."""
-        self.events += events
-        self.bytes += size
+        self._tally.events += events
+        self._tally.bytes += size

@@ -20,7 +20,7 @@ from gateway.core.bounds import Bounds
 from gateway.upstream.address import Address
 from gateway.upstream.call import Call, Failure
 from gateway.upstream.guard import real_ip
-from gateway.upstream.response import BODY, DONE, REFUSED, ResponseReader, report
+from gateway.upstream.response import BODY, CHUNK_END, DONE, REFUSED, ResponseReader, report
 
 _SOMETHING_CAME: Final = select.POLLIN | getattr(select, "POLLRDHUP", 0)  # errors and hang-ups are always reported
 
@@ -139,6 +139,11 @@ class Connection(asyncio.Protocol):
         if reader is None:
             self._unasked(Failure("protocol_error", False, "the upstream sent bytes that nothing had asked for"))
             return
+        if reader.between:
+            if reader.shortcut(data):  # type: ignore[misc]  # it is there
+                reader.heard = True
+                return
+            reader.between = False
         try:
             reader.feed(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
@@ -146,6 +151,8 @@ class Connection(asyncio.Protocol):
             return
         if reader.brought and reader.stage == BODY:
             reader.brought = False
+            # what follows a chunk is the next one's line; where it is not whole yet, it does not end like this
+            reader.between = reader.chunk_over and reader.shortcut is not None and data.endswith(CHUNK_END)
         else:
             self._turn(reader, data)
 

@@ -7,6 +7,7 @@ Rule 3: framing that two readers could take in two ways is an error: two lengths
 """
 
 import asyncio
+from collections.abc import Callable
 from typing import Final, Protocol
 
 import httptools
@@ -36,6 +37,12 @@ class Deaf:
 
 DEAF: Final = Deaf()
 
+CHUNK_END: Final = b"\r\n"
+
+Shortcut = Callable[[bytes], bool]
+"""Is given a read that follows the end of a chunk. True: it was one whole chunk, and what it holds was taken as `on_data` would
+have; the parser need not see it, as it would be after it where it was before. False: go on as if it had not been asked."""
+
 
 def report(error: BaseException) -> None:
     """Tell the event loop's exception handler of a listener's defect, which must not become an upstream's fault."""
@@ -58,12 +65,15 @@ class ResponseReader:
         "_length",
         "_over",
         "_parser",
+        "between",
         "brought",
+        "chunk_over",
         "feed",
         "heard",
         "keep_alive",
         "left_over",
         "refusal",
+        "shortcut",
         "sink",
         "stage",
         "unproductive_bytes",
@@ -74,6 +84,9 @@ class ResponseReader:
         self.stage = HEAD
         self.heard = False  # body bytes came since whoever watches for silence last looked
         self.brought = False  # body bytes came since the connection last looked
+        self.shortcut: Shortcut | None = None
+        self.chunk_over = False  # the last of the chunks' framing that came was the end of one
+        self.between = False  # the read before ended with a chunk, so a shortcut may be asked of the next
         self.unproductive_bytes = 0  # since the last body byte: heads, trailers, chunk extensions
         self.keep_alive = False
         self.left_over = False
@@ -87,6 +100,11 @@ class ResponseReader:
         self._last = b""
         self._parser = httptools.HttpResponseParser(self)
         self.feed = self._parser.feed_data
+
+    def take_by(self, shortcut: Shortcut | None) -> None:
+        """Ask `shortcut` from the next read on that follows the end of a chunk; None: ask none."""
+        self.shortcut = shortcut
+        self.between = False
 
     @property
     def ends_with_connection(self) -> bool:
@@ -127,6 +145,8 @@ class ResponseReader:
         """
         self.sink = DEAF
         self.stage = REFUSED
+        self.shortcut = None
+        self.between = False
         del self._parser, self.feed
 
     def _refuse(self, code: str, detail: str) -> None:
@@ -182,6 +202,12 @@ class ResponseReader:
         self.brought = self.heard = True
         self.unproductive_bytes = 0
         self.sink.on_data(body)
+
+    def on_chunk_header(self) -> None:
+        self.chunk_over = False
+
+    def on_chunk_complete(self) -> None:
+        self.chunk_over = True
 
     def on_message_complete(self) -> None:
         if self.stage == BODY:

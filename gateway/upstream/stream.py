@@ -27,6 +27,7 @@ from gateway.upstream.calling import Calling, Setting
 from gateway.upstream.canonical import Identity, NotCanonical
 from gateway.upstream.chunks import Chunks
 from gateway.upstream.outcomes import Headers
+from gateway.upstream.pump import Forward, Tally, pump
 from gateway.upstream.sse import EventTooLarge, Splitter
 from gateway.upstream.template import Fits, template
 
@@ -46,13 +47,14 @@ class StreamCall(Calling):
     def __init__(self, setting: Setting, request: Request, dropped: tuple[str, ...]) -> None:
         super().__init__(setting, request, dropped)
         self._splitter = Splitter(setting.bounds.event_bytes_max)
-        self._chunks = self.reads(setting, request)
+        self._tally = Tally(setting.bounds.stream_bytes_max)
+        self._chunks = self.reads(setting, request, self._tally)
         self._whole = False  # a JSON body came instead of events
         self._held: list[bytes] = []  # for the client, once there is one
         self._held_bytes = 0
-        self._room = setting.bounds.stream_bytes_max  # how much more may come
         self._write: Callable[[bytes], None] | None = None
-        self._fits: Fits | None = None  # the quickest look at a piece; only while there is a client
+        self._forward: Forward | None = None
+        self._fits: Fits | None = None  # a quick look at a piece; only while there is a client
         self._end: asyncio.Future[None] | None = None
         self._final: Outcome | None = None
         self._message_over = False
@@ -60,16 +62,14 @@ class StreamCall(Calling):
     # --- what the transport brings ---
 
     def on_data(self, data: bytes) -> None:
-        # the pump: what stands up to the `return` is paid for each chunk of each stream
-        self._room -= len(data)
-        if self._room < 0:
+        self._tally.room -= len(data)
+        if self._tally.room < 0:
             self._guarded(self._on_flood)
             return
         if self._fits is not None and not self._splitter.rest:
             piece = self._fits(data)
             if piece is not None:
-                self._chunks.events += 1
-                self._chunks.bytes += len(piece)
+                self._chunks.count(1, len(piece))
                 self._write(piece)  # type: ignore[misc]
                 return
         super().on_data(data)
@@ -201,7 +201,10 @@ class StreamCall(Calling):
     def _learn(self, raw: bytes, taken: bytes) -> None:
         """Have the pump know the like of an event, now that there is a client and what became of it is known."""
         if self._write is not None and not any(mark in raw for mark in FLEETING):
-            self._fits = template(raw + b"\n\n", taken, copied=self._chunks.copied) or self._fits
+            like = template(raw + b"\n\n", taken, copied=self._chunks.copied)
+            if like is not None:
+                self._fits = like.fits
+                self.handle.take_by(pump(like, self._splitter, self._tally, self._forward))  # type: ignore[arg-type]
 
     def _emit(self, events: bytes) -> None:
         """Write events to the client, or hold them until there is one."""
@@ -234,7 +237,7 @@ class StreamCall(Calling):
                 client.write(b"".join(self._held))
                 self._held.clear()
             if self._final is None:
-                self._write = client.write
+                self._write, self._forward = client.write, client.forward
                 await end
         except asyncio.CancelledError:
             self.abort()
@@ -295,6 +298,8 @@ class StreamCall(Calling):
         """Say once how an open stream ended."""
         if self._final is None:
             self._final = outcome
-            self._fits = self._write = None
+            if self._fits is not None:
+                self.handle.take_by(None)
+            self._fits = self._write = self._forward = None
             if self._end is not None and not self._end.done():
                 self._end.set_result(None)

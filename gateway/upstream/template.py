@@ -21,19 +21,33 @@ END: Final = b'"}\n\n'
 Fits = Callable[[bytes], bytes | None]
 
 
-def template(event: bytes, became: bytes, *, copied: bool) -> Fits | None:
-    """A test made from one event, empty line and all, and what the client got of it; None if it has no text to differ in.
+@dataclass(frozen=True, slots=True)
+class Template:
+    """How events come in, and how they go out.
 
-    The test takes a piece of the stream and returns what the client gets of it, or None if it is not such an event. `copied`: the
+    `fits` takes a piece of the stream and returns what the client gets of it, or None if it is not such an event. `verbatim`: the
     text was passed on in its bytes, and is again; otherwise one with escapes does not pass, as it might be escaped in another way.
     """
+
+    theirs: "Cut"
+    ours: "Cut"
+    verbatim: bool
+    fits: Fits
+
+
+def template(event: bytes, became: bytes, *, copied: bool) -> Template | None:
+    """Made from one event, empty line and all, and what the client got of it; None if it has no text to differ in."""
     theirs = _cut(event, FROM)
     ours = _cut(became, INTO)
     if theirs is None or ours is None or theirs.text != ours.text or (theirs.padding == b"") != (ours.padding == b""):
         return None
+    same = event == became
+    return Template(theirs, ours, copied or same, _fits(theirs, ours, same=same, copied=copied))
+
+
+def _fits(theirs: "Cut", ours: "Cut", *, same: bool, copied: bool) -> Fits:
     before, between, begin, step = theirs.before, theirs.between, len(theirs.before), len(theirs.between)
     ours_before, ours_between = ours.before, ours.between
-    same = event == became
 
     def fits(piece: bytes) -> bytes | None:
         if not piece.startswith(before) or not piece.endswith(between) or piece.find(b'"', begin) != len(piece) - step:
@@ -64,7 +78,7 @@ def template(event: bytes, became: bytes, *, copied: bool) -> Fits | None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Cut:
+class Cut:
     """An event in pieces. Without `padding` the `between` goes on to the end."""
 
     before: bytes
@@ -73,7 +87,7 @@ class _Cut:
     padding: bytes
 
 
-def _cut(event: bytes, openings: tuple[bytes, ...]) -> _Cut | None:
+def _cut(event: bytes, openings: tuple[bytes, ...]) -> Cut | None:
     for opening in openings:
         begin = event.find(opening) + len(opening)
         close = event.find(b'"', begin)
@@ -84,6 +98,6 @@ def _cut(event: bytes, openings: tuple[bytes, ...]) -> _Cut | None:
             at = after.find(padding)
             if at >= 0 and after.endswith(END):
                 at += len(padding)
-                return _Cut(event[:begin], event[begin:close], after[:at], after[at:])
-        return _Cut(event[:begin], event[begin:close], after, b"")
+                return Cut(event[:begin], event[begin:close], after[:at], after[at:])
+        return Cut(event[:begin], event[begin:close], after, b"")
     return None

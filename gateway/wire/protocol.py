@@ -512,6 +512,10 @@ class DataPlane(asyncio.Protocol):
     def write(self, events: bytes) -> None:
         self._send(b"%x\r\n%b\r\n" % (len(events), events) if self._chunked else events)
 
+    def forward(self, chunk: bytes, begin: int) -> None:
+        if not self._gone:
+            self.transport.write(chunk if self._chunked else chunk[begin:-2])
+
     def end_stream(self, problem: Problem | None) -> None:
         if problem is not None:
             self.write(errors.event(problem))

@@ -267,6 +267,10 @@ class TappedClient:
         self.client.write(events)
         self.tap("write")
 
+    def forward(self, chunk: bytes, begin: int) -> None:
+        self.client.forward(chunk, begin)
+        self.tap("write")
+
     def end_stream(self, problem: Any) -> None:
         self.client.end_stream(problem)
         self.tap("end_stream")

@@ -18,6 +18,7 @@ from gateway.ports import Callback, Flow
 from gateway.upstream.address import Address, address_of
 from gateway.upstream.call import Failure, Sink
 from gateway.upstream.calling import Calling
+from gateway.upstream.response import Shortcut
 from gateway.upstream.upstreams import Upstreams
 
 NOW = 1_795_000_000.0  # 2026-11-18T08:26:40Z
@@ -159,6 +160,8 @@ class FakeCall:
         self.paused = False
         self.deeds.append("resume")
 
+    def take_by(self, shortcut: Shortcut | None) -> None: ...  # nothing comes in chunks here
+
     # what an upstream does; as with the real transport, a call that was aborted hears nothing more
 
     def head(self, status: int = 200, kind: str | None = "text/event-stream", **headers: str) -> "FakeCall":
@@ -243,6 +246,11 @@ class FakeClient:
 
     def write(self, events: bytes) -> None:
         self.writes.append(events)
+
+    def forward(self, chunk: bytes, begin: int) -> None:
+        assert chunk[:begin] == b"%x\r\n" % (len(chunk) - begin - 2)
+        assert chunk.endswith(b"\r\n")
+        self.writes.append(chunk[begin:-2])
 
     def end_stream(self, problem: Any) -> None: ...
 

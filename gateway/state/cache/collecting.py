@@ -34,11 +34,18 @@ class Collecting:
 
     def write(self, events: bytes) -> None:
         self._client.write(events)
+        self._collect(events)
+
+    def _collect(self, events: bytes) -> None:
         self._room -= len(events)
         if self._room >= 0:
             self._pieces.append(events)
         else:
             self._pieces.clear()
+
+    def forward(self, chunk: bytes, begin: int) -> None:
+        self._client.forward(chunk, begin)
+        self._collect(chunk[begin:-2])
 
     def end_stream(self, problem: Problem | None) -> None:
         self._client.end_stream(problem)

@@ -8,6 +8,7 @@ from gateway.upstream.answer import AnswerCall
 from gateway.upstream.calling import Setting
 from gateway.upstream.chunks import Chunks
 from gateway.upstream.shape import wanted
+from gateway.upstream.pump import Tally
 from gateway.upstream.stream import StreamCall
 from gateway.upstream.texts.shape import COMPLETION
 
@@ -19,8 +20,8 @@ class TextChunks(Chunks):
 
     shape = COMPLETION
 
-    def __init__(self, setting: Setting, request: Request) -> None:
-        super().__init__(setting, request)
+    def __init__(self, setting: Setting, request: Request, tally: Tally) -> None:
+        super().__init__(setting, request, tally)
         self._each = wanted(request.body)  # choices of one prompt
         self._own: dict[int, Usage] = {}  # of each choice, where choices say their own
 

@@ -7,8 +7,8 @@ from gateway.upstream import usage
 from gateway.upstream.answer import AnswerCall
 from gateway.upstream.calling import Setting
 from gateway.upstream.chunks import Chunks
-from gateway.upstream.shape import wanted
 from gateway.upstream.pump import Tally
+from gateway.upstream.shape import wanted
 from gateway.upstream.stream import StreamCall
 from gateway.upstream.texts.shape import COMPLETION
 

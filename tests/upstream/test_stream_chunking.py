@@ -263,7 +263,7 @@ def noticed(chunks_class: Any, splitter_class: Any) -> list[str]:
         def __init__(self, setting: Setting, request: Any, dropped: tuple[str, ...]) -> None:
             super().__init__(setting, request, dropped)
             if chunks_class is not None:
-                self._chunks = chunks_class(setting, request)
+                self._chunks = chunks_class(setting, request, self._tally)
             if splitter_class is not None:
                 self._splitter = splitter_class(setting.bounds.event_bytes_max)
 

@@ -40,8 +40,10 @@ def overshoot(terms: Terms, workers: int, largest: int = 1) -> Overshoot:
             return Overshoot(answering, 0, f"{exact}; nothing begins while the store is lost")
         case WhenLost.SHARE if isinstance(of, Bucket | Slots):
             share = max(largest, of.amount // workers)  # one request at the least
-            # what began before goes on, all of it at one worker at the worst; of a bucket only what is leased is left
-            lost = (workers - 1) * share if isinstance(of, Slots) else answering + max(0, workers * share - of.amount)
+            # what began before goes on, all of it at one worker at the worst, and what is left of it others may not have heard
+            lost = (workers - 1) * share
+            if isinstance(of, Bucket):
+                lost += answering + max(0, workers * share - of.amount)
             how = f"each of {workers} workers keeps to its even share" if workers > 1 else "its only worker goes on"
             more = f", by at most {lost:,} beyond it" if lost else ""
             return Overshoot(answering, lost, f"{exact}; while the store is lost {how}{more}")

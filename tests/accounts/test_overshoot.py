@@ -114,6 +114,26 @@ def test_while_the_store_is_lost_at_most_so_much_more_begins(
     run(main)
 
 
+@pytest.mark.parametrize("workers", [1, 4])
+@pytest.mark.parametrize("of", [Slots(AMOUNT), Book(AMOUNT, "day"), Bucket(AMOUNT, 60)], ids=["slots", "book", "bucket"])
+def test_far_from_a_limit_nobody_is_refused_because_the_store_is_lost(
+    server: Server, of: Slots | Book | Bucket, workers: int
+) -> None:
+    """Not even what began before that was known."""
+
+    async def main() -> None:
+        hands, moment = crowd(server, workers, Terms("any/lab/it", of))
+        for _ in range(2):
+            for hand in hands:
+                await hand.flush()
+                assert await hand.all_it_can(2) == 2
+        for hand in hands:
+            hand.account.lose(moment[0] + 0.05)
+            assert await hand.all_it_can(AMOUNT // workers // 2) == AMOUNT // workers // 2
+
+    run(main)
+
+
 def test_a_worker_that_keeps_what_lies_idle_is_found_out(server: Server) -> None:
     """And so is one that goes by the whole of a lost limit, and not by its share."""
 

@@ -73,8 +73,10 @@ class LeasedBucket(Leased):
         return int(whole) if whole > 0 else 0, (amount - whole) * of.per_s / amount
 
     def _there(self, now: float) -> float:
-        if self._lost:
-            return 0
+        return 0 if self._lost else self._filled(now)
+
+    def _filled(self, now: float) -> float:
+        """What should be in the store by `now`, if nobody else took any since it was last heard of."""
         of = self._of
         return min(of.amount, self._rest + max(0.0, now - self._heard) * of.amount / of.per_s) if self._heard > -inf else self._rest
 
@@ -95,7 +97,7 @@ class LeasedBucket(Leased):
         self._free -= self._owed
         self._owed = 0
 
-    # --- while the store is lost: a bucket of its own, as large as this worker's share ---------------------------------
+    # --- while the store is lost: a bucket of its own, as large as this worker's share, with its share of what was left ----
 
     @property
     def _size(self) -> float:
@@ -109,10 +111,8 @@ class LeasedBucket(Leased):
         self._at = now
         if self._terms.when_lost is WhenLost.REFUSE:
             self._free = min(0, self._free)
-        elif self._heard == -inf:
-            self._free = self._size
-        else:
-            self._free = min(self._free, self._size)
+        else:  # and not what is leased alone: far from its limit nobody should be refused because a store had the hiccups
+            self._free = min(self._size, self._free + self._filled(now) / self._keeper.workers)
 
     def _refill(self, now: float) -> None:
         if now > self._at:

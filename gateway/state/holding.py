@@ -135,6 +135,9 @@ class AccountHold:
         place = self._limiter.places.get(attempt.deployment.id)
         if place is None:  # of a policy that has gone: what it was admitted with is what it holds
             return None
+        if place is self._first and place.is_free and not self._caller.spending:  # as nearly always
+            self.at_price = False
+            return None
         return self._begin(place, now, at_price=False)
 
     def _begin(self, place: Place, now: float, *, at_price: bool) -> Outcome | Awaitable[Outcome | None] | None:

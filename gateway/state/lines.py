@@ -106,9 +106,9 @@ NOBODY: Final = Caller(())
 
 
 class Place:
-    """All that an attempt at one deployment counts toward, and what a token costs there in micro-dollars."""
+    """All that an attempt at one deployment counts toward (`is_free`: nothing), and what a token costs there in micro-dollars."""
 
-    __slots__ = ("at_peak", "beyond", "input", "lines", "output", "peak", "quotas", "weights")
+    __slots__ = ("at_peak", "beyond", "input", "is_free", "lines", "output", "peak", "quotas", "weights")
 
     def __init__(self, lines: tuple[Line, ...], quotas: tuple[Line, ...], deployment: Deployment) -> None:
         self.lines = lines
@@ -118,6 +118,7 @@ class Place:
         beyond = deployment.tariff.price if plan is not None and plan.when_exhausted == "price" else None
         self.beyond = None if beyond is None else (float(beyond.input), float(beyond.output))  # what it costs beyond its plan
         self.quotas = quotas
+        self.is_free = not lines and not quotas
         self.peak = quotas[0].limit.peak if quotas else None
         self.weights = tuple(line.limit.weights[deployment.id] for line in quotas)
         self.at_peak = tuple(line.limit.at_peak[deployment.id] for line in quotas)

@@ -14,8 +14,8 @@ from small_world import NOW
 from store_servers import eventually, opened, single
 from test_live import BOUNDS, DEPLOYMENTS, DOWN, LATER, NO_BALANCE, OUTCOMES, SERVED, attempt, tell
 
-from gateway.core.live import ALL_WELL
-from gateway.state.breaker import Phase
+from gateway.core.live import ALL_WELL, Blocked
+from gateway.state.breaker import HALF_OPEN, Breaker, Phase
 from gateway.state.hints import CHANNEL, TOLD_MAX, Hints
 from gateway.state.live import LocalLive
 from gateway.state.store.port import WAIT_S, Asked, StoreLost
@@ -135,22 +135,90 @@ def test_hints_that_wait_for_a_slow_store_are_few() -> None:
 
 WORDS = st.sampled_from(["one", "one/alpha", "far/alpha", "nowhere", "two/gamma"])
 HINTS = st.tuples(WORDS, st.sampled_from([AT, "http://elsewhere:1"]), st.floats(-100, 4_000))
+STEPS = st.one_of(HINTS, st.tuples(st.sampled_from(sorted(DEPLOYMENTS)), st.sampled_from(OUTCOMES)))
 
 
-@given(st.lists(st.one_of(HINTS, st.tuples(st.sampled_from(sorted(DEPLOYMENTS)), st.sampled_from(OUTCOMES))), max_size=40))
-def test_a_hint_opens_at_most_half_and_closes_nothing(course: list[Any]) -> None:
-    live = watched()
+def go(hinted: LocalLive, course: Sequence[Any]) -> None:
+    """Go through outcomes and hints: a hint opens at most half, only while it is young and of this very place; and whoever never
+    heard of one lets all pass that this one does."""
+    hinted.watched = True
+    alone = watched()
     for step in course:
-        before, rows = live.read(NOW), live.rows(NOW)
         if len(step) == 2:
-            tell(live, step[1], of=DEPLOYMENTS[step[0]])
-            continue
-        place, at, for_s = step
-        live.hint(place, at, NOW + for_s, NOW)
-        assert live.read(NOW) is before
-        breaker = live._places.get(place)
-        changed = live.rows(NOW) != rows
-        assert not changed or (breaker is not None and breaker.phase is Phase.HALF_OPEN and for_s > 0 and at == AT)
+            for live in (hinted, alone):
+                tell(live, step[1], of=DEPLOYMENTS[step[0]])
+        else:
+            place, at, for_s = step
+            before, rows = hinted.read(NOW), hinted.rows(NOW)
+            hinted.hint(place, at, NOW + for_s, NOW)
+            assert hinted.read(NOW) is before, "it takes nothing away by itself"
+            breaker = hinted._places.get(place)
+            changed = hinted.rows(NOW) != rows
+            assert not changed or (breaker is not None and breaker.phase is Phase.HALF_OPEN and for_s > 0 and at == AT)
+        assert alone.read(NOW).blocked.keys() <= hinted.read(NOW).blocked.keys(), "it adds no route"
+
+
+@given(st.lists(STEPS, max_size=40))
+def test_a_hint_opens_at_most_half_and_closes_nothing(course: list[Any]) -> None:
+    go(LocalLive(BOUNDS, DEPLOYMENTS.values()), course)
+
+
+class Closes(LocalLive):
+    """Believes that what is told of is all there is."""
+
+    def hint(self, place: str, at: str, until: float, now: float) -> None:
+        self._places.clear()
+        self._publish()
+        super().hint(place, at, until, now)
+
+
+class Forgives(LocalLive):
+    """Sends a request to see for itself though it knows of trouble."""
+
+    def hint(self, place: str, at: str, until: float, now: float) -> None:
+        if self._at.get(place.partition("/")[0]) == at:
+            self._set(place, HALF_OPEN)
+            self._publish()
+
+
+class Shuts(LocalLive):
+    """Takes it on trust."""
+
+    def hint(self, place: str, at: str, until: float, now: float) -> None:
+        if self._at.get(place.partition("/")[0]) == at and until > now:
+            self._set(place, Breaker(Phase.OPEN, until=until, blocked=Blocked("breaker", "it is said", until)))
+            self._publish()
+
+
+class Outlives(LocalLive):
+    """Believes what was true once."""
+
+    def hint(self, place: str, at: str, until: float, now: float) -> None:
+        super().hint(place, at, max(until, now + 60), now)
+
+
+class Confuses(LocalLive):
+    """Takes another's place of the same name for its own."""
+
+    def hint(self, place: str, at: str, until: float, now: float) -> None:
+        super().hint(place, AT, until, now)
+
+
+BAD_DAY = [("one/alpha", DOWN)] * 3
+LIES: dict[type[LocalLive], list[Any]] = {
+    Closes: [*BAD_DAY, ("two", AT, 60)],
+    Forgives: [*BAD_DAY, ("one", AT, 60)],
+    Shuts: [("one", AT, 60)],
+    Outlives: [("one", AT, -1)],
+    Confuses: [("one", "http://elsewhere:1", 60)],
+}
+
+
+@pytest.mark.parametrize("planted", LIES)
+def test_who_believes_too_much_is_found_out(planted: type[LocalLive]) -> None:
+    go(LocalLive(BOUNDS, DEPLOYMENTS.values()), LIES[planted])
+    with pytest.raises(AssertionError):
+        go(planted(BOUNDS, DEPLOYMENTS.values()), LIES[planted])
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from small_world import Place, key_text, snapshot
 
 from gateway.clock import SystemClock
 from gateway.core.bounds import Bounds
-from gateway.core.policy import Affinity, Caching
+from gateway.core.policy import Affinity, Caching, Snapshot
 from gateway.core.pricing import Capacity, Tariff
 from gateway.core.rates import Rates
 from gateway.pipeline import World
@@ -40,6 +40,7 @@ from gateway.upstream.http import Transport
 from gateway.upstream.kept import ChatForm
 from gateway.upstream.texts.kept import CompletionForm
 from gateway.upstream.upstreams import Upstreams
+from gateway.upstream.vectors import EmbeddingsForm
 from gateway.wire.plane import Plane
 from gateway.wire.server import Server
 
@@ -71,6 +72,15 @@ class InProcess:
         return key_text(name)
 
 
+def offering(snapshot: Snapshot, apis: frozenset[str]) -> Snapshot:
+    """The same world, whose endpoints and models are all for `apis`."""
+    policy = snapshot.policy
+    endpoints = {d.endpoint.id: replace(d.endpoint, apis=apis) for d in policy.deployments}
+    models = {name: replace(model, apis=apis) for name, model in policy.models.items()}
+    moved = tuple(replace(d, endpoint=endpoints[d.endpoint.id], model=models[d.model.id]) for d in policy.deployments)
+    return replace(snapshot, policy=replace(policy, deployments=moved, models=models))
+
+
 def run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
     """Run a test on a loop of its own; whatever reaches the loop's exception handler fails it."""
     reported: list[dict[str, Any]] = []
@@ -95,11 +105,12 @@ async def in_process(
     caching: Sequence[Caching] = (),
     store: Store | None = None,
     affinity: Affinity | None = None,
+    apis: frozenset[str] | None = None,
 ) -> AsyncIterator[InProcess]:
     """Simulators of these dialects (by endpoint, besides DIALECTS) with these fault scripts, and a gateway before them.
 
     `rates` are by the id of a key; `room`, by endpoint, is how many requests it works on at once. Answers are kept in `store` as
-    `caching` says.
+    `caching` says. With `apis`, all endpoints and models are for those instead of chat alone.
     """
     bounds = bounds or Bounds()
     loop = asyncio.get_running_loop()
@@ -118,6 +129,8 @@ async def in_process(
             moved = [replace(d, tariff=tariff) if d.endpoint.id == endpoint else d for d in policy.policy.deployments]
             policy = replace(policy, policy=replace(policy.policy, deployments=tuple(moved)))
         policy = replace(policy, policy=replace(policy.policy, affinity=affinity))
+        if apis is not None:
+            policy = offering(policy, apis)
         deployments = policy.policy.deployments
         clock = SystemClock()
         transport = Transport(loop, bounds)
@@ -130,7 +143,7 @@ async def in_process(
         limiter = AccountLimiter(LocalAccounts(clock.now), policy, clock.now())
         cache = None
         if store is not None:
-            forms = {"chat": ChatForm(), "completions": CompletionForm()}
+            forms = {"chat": ChatForm(), "completions": CompletionForm(), "embeddings": EmbeddingsForm()}
             cache = SharedCache(store, SECRET, forms, bounds, clock, loop, meter.kept, defects.append)
             stack.push_async_callback(cache.close)
         watched, warmth = Watched(upstreams, live, clock), WarmPrefixes(b"secret").under(affinity)

@@ -16,8 +16,9 @@ from gateway.config.rates import RATES, compile_rates
 from gateway.config.reading import amount, entries, field, whole, word, words
 from gateway.config.shapes import Amount, Key, ListOf, MapOf, Record, Word
 from gateway.config.vocabulary import ALIAS, APIS, FIM, GAP, MODEL, OURS, SINKS, WORD
+from gateway.config.words import listed
 from gateway.core.policy import Keeper, Model
-from gateway.core.terms import CONVERSING
+from gateway.core.terms import CONVERSING, EMBEDDINGS
 
 MODEL_RECORD: Final = Record(
     "a model",
@@ -148,6 +149,10 @@ class Catalogue:
                 elif self._known.has("model", at, self._problems):
                     members.append(at.word)
             found[name] = frozenset(members)
+            vectors = sorted({member for member in members if member in models and EMBEDDINGS in models[member].apis})
+            if len(vectors) > 1:
+                wanted = f"vectors of one model can't be compared with another's: of {listed(vectors)} let it stand for one"
+                self._warnings.add(mark, f"the alias {show(name)} of several models for embeddings", wanted)
         return found
 
 

@@ -5,13 +5,12 @@ Promises: every deployment is a route or an exclusion with all its reasons. Rule
 and rank come after and only take away, or order.
 """
 
-from dataclasses import replace
 from enum import StrEnum
 from functools import cached_property
 
 from gateway.core.exchange import Needs
 from gateway.core.facts import RequestFacts
-from gateway.core.fit import fit, within_limits
+from gateway.core.fit import fit, of_no_length, within_limits
 from gateway.core.fleeting import fleeting
 from gateway.core.live import BUSY, Blocked, LiveState
 from gateway.core.masks import bits
@@ -52,7 +51,7 @@ class Decision:
         if self.fitting:
             return Verdict.UNAVAILABLE
         allowed = self.eligibility.mask
-        if not fit(self.view, allowed, self.needs) and fit(self.view, allowed, replace(self.needs, prompt_tokens=0)):
+        if not fit(self.view, allowed, self.needs) and fit(self.view, allowed, of_no_length(self.needs)):
             return Verdict.TOO_LONG
         return Verdict.REFUSED
 

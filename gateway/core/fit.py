@@ -17,7 +17,7 @@ def fit(view: View, mask: int, needs: Needs) -> int:
     key = (mask, needs.api, needs.abilities, needs.tools, needs.remote_content)
     found = view.fits.get(key)
     if found is None:
-        found = view.fits.keep(key, _fit(view, mask, replace(needs, prompt_tokens=0, longest_tokens=0)))
+        found = view.fits.keep(key, _fit(view, mask, of_no_length(needs)))
     return found.masks[bisect_left(found.sizes, tokens_needed(needs))]
 
 
@@ -26,6 +26,11 @@ def _fit(view: View, mask: int, needs: Needs) -> Fit:
     sizes = sorted(set(windows.values()))
     masks = [total(index for index, window in windows.items() if window >= size) for size in sizes]
     return Fit(tuple(sizes), (*masks, 0))
+
+
+def of_no_length(needs: Needs) -> Needs:
+    """The same, of a prompt that fits into every window."""
+    return replace(needs, prompt_tokens=0, longest_tokens=0)
 
 
 def tokens_needed(needs: Needs) -> int:

@@ -135,7 +135,7 @@ class Places:
             simulator.set_script(list(faults.get(name, ())))
 
     def arrived(self) -> list[tuple[str, str]]:
-        """(endpoint, model) of every chat request that came in since the last call; each simulator's in order of arrival."""
+        """(endpoint, model) of every request to a model that came in since the last call; each simulator's in order of arrival."""
         found: list[tuple[float, str, str]] = []
         for name, simulator in self.simulators.items():
             for entry in simulator.journal.entries:

@@ -181,15 +181,16 @@ def _line(tail: Tail, decision: str) -> Line | None:
 
 async def _send(step: Step, port: int) -> Seen:
     client = AsyncOpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key=demo_key(step.key), max_retries=0, timeout=STEP_S_MAX)
-    arguments: dict[str, Any] = {
-        "model": step.asked,
-        "messages": [{"role": "user", "content": step.prompt}],
-        "extra_headers": dict(step.headers),
-        **step.more,
-    }
+    arguments: dict[str, Any] = {"model": step.asked, "extra_headers": dict(step.headers), **step.more}
+    if not step.embeds:
+        arguments["messages"] = [{"role": "user", "content": step.prompt}]
     began = time.perf_counter()
     async with client:
         try:
+            if step.embeds:
+                vectors = await client.embeddings.with_raw_response.create(input=step.prompt, **arguments)
+                assert vectors.parse().data[0].embedding
+                return Seen(200, "", ms=_since(began), decision=vectors.headers.get("x-gateway-decision", ""))
             answered = await client.chat.completions.with_raw_response.create(stream=step.stream, **arguments)
             decision, cache = (answered.headers.get(f"x-gateway-{name}", "") for name in ("decision", "cache"))
             parsed = answered.parse()

@@ -44,6 +44,7 @@ class Step:
     faults: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
     calls_tool: bool = False
     cache: str = ""
+    embeds: bool = False  # its prompt; else it is said to a model that chats
 
 
 TOUR: Final[tuple[Step, ...]] = (
@@ -120,6 +121,11 @@ TOUR: Final[tuple[Step, ...]] = (
         note="a stream of the real model",
         key="letters", asked="smollm2-135m", prompt="Say hello.", stream=True, more={"max_tokens": 16},
         arrives=[("small-own", "smollm2-135m")],
+    ),
+    Step(
+        note="personal data to be searched by meaning later: it is embedded in the EU",
+        key="letters", asked="mistral-embed", prompt=GERMAN, embeds=True,
+        arrives=[("mistral-eu", "mistral-embed")],
     ),
     Step(
         note="a key for trials, which may send one request a minute",

@@ -127,6 +127,16 @@ def test_a_deployment_narrows_its_endpoint(tmp_path: Path) -> None:
     assert found.upstream_model == "medium"
 
 
+def test_what_can_be_asked_is_what_the_model_is_for_where_its_labels_hold(tmp_path: Path) -> None:
+    snapshot = loaded(tmp_path)
+    assert snapshot.policy.models["glm"].apis == {"chat", "completions", "messages", "responses"}, "all but embeddings"
+    assert deployment(snapshot, "mistral-eu/medium").apis == {"chat"}, "of chat and embeddings, which Mistral's labels hold for"
+    assert deployment(snapshot, "frankfurt/glm").apis == {"chat", "completions"}
+    snapshot = loaded(tmp_path, ("  medium: {origin", "  medium: {apis: [embeddings], origin"))
+    found = deployment(snapshot, "mistral-eu/medium")
+    assert found.apis == found.as_of(AT).apis == {"embeddings"}
+
+
 def test_what_is_anywhere_may_be_narrowed_to_a_place(tmp_path: Path) -> None:
     snapshot = loaded(
         tmp_path,
@@ -427,6 +437,24 @@ def test_stale_labels_and_ended_assurances_are_told(tmp_path: Path) -> None:
 def test_a_require_that_nothing_meets_is_told(tmp_path: Path) -> None:
     (told,) = warnings(tmp_path, ("assurances: [dpa]}", "assurances: [dpf]}"))
     assert "the require `personal`: nothing in the catalogue meets it" in told
+
+
+def test_a_deployment_that_can_be_asked_nothing_is_told(tmp_path: Path) -> None:
+    (told,) = warnings(
+        tmp_path,
+        ("  glm: {origin", "  glm: {apis: [embeddings], origin"),
+        ("dialect: vllm", "dialect: vllm\n    apis: [embeddings]"),
+    )
+    assert "the deployment `zai/glm`" in told
+    assert "`glm` is for `embeddings`, and the labels of `zai` hold for `chat`" in told
+
+
+def test_an_alias_of_several_models_for_embeddings_is_told(tmp_path: Path) -> None:
+    one = "  medium: {origin", "  medium: {apis: [chat, embeddings], origin"
+    both = one, ("  glm: {origin", "  glm: {apis: [embeddings, chat], origin")
+    told = warnings(tmp_path, *both)
+    assert any("the alias `auto` of several models for embeddings" in warning for warning in told), told
+    assert warnings(tmp_path, one) == []
 
 
 def test_an_alternative_that_nothing_meets_is_not(tmp_path: Path) -> None:

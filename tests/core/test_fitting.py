@@ -10,6 +10,7 @@ from gateway.core.exchange import Needs
 
 NEEDS = [
     ("an api", {"apis": {"embeddings"}}, Needs("chat"), "needs: chat"),
+    ("a window for the longest", {"context": 100}, Needs("chat", prompt_tokens=9, longest_tokens=100), "needs: context"),
     ("an ability", {"abilities": {"tools"}}, Needs("chat", frozenset({"vision"})), "needs: vision"),
     ("a kind of tool", {"tools": {"function"}}, Needs("chat", tools=frozenset({"web_search"})), "needs: tool web_search"),
     ("remote content", {}, Needs("chat", remote_content=True), "needs: remote_content"),
@@ -24,6 +25,29 @@ def test_what_lacks_what_is_needed_is_excluded_with_that_reason(labels: dict[str
     decision = decided(world([place("lacking", **labels), able]), needs=needs)
     assert routes(decision) == ["able/m1"]
     assert [reason.word for reason in decision.exclusions["lacking/m1"]] == [word]
+
+
+BOTH = {"chat", "embeddings"}
+
+
+def test_an_exclusion_says_whether_the_model_or_its_place_is_not_for_an_api() -> None:
+    speaker, embedder = {"model": "m1", "model_apis": {"chat"}}, {"model": "m2", "model_apis": {"embeddings"}}
+    of = world([place("a", apis=BOTH, **speaker), place("b", apis={"chat"}, **embedder), place("c", apis=BOTH, **embedder)])
+    of |= {"places": [*of["places"], place("d", apis={"responses"}, **speaker)]}
+    decision = decided(of, needs=Needs("embeddings", prompt_tokens=9))
+    assert routes(decision) == ["c/m2"]
+    told = {name: [reason.detail for reason in reasons] for name, reasons in decision.exclusions.items()}
+    assert told == {
+        "a/m1": ["`m1` is for chat, not for `embeddings`"],
+        "b/m2": ["its labels hold for chat, not for `embeddings`"],
+        "d/m1": ["`m1` is for chat, not for `embeddings`; its labels hold for responses, not for `embeddings`"],
+    }
+
+
+def test_a_vector_is_no_tokens_in_any_estimate() -> None:
+    dear = place("dear", apis=BOTH, model_apis=BOTH, price=(1.0, 1e6))
+    assert routes(decided(world([dear], limit=0.01), needs=Needs("embeddings", prompt_tokens=9))) == ["dear/m1"]
+    assert routes(decided(world([dear], limit=0.01), needs=Needs("chat", prompt_tokens=9))) == []
 
 
 @pytest.mark.parametrize(("prompt_tokens", "fits"), [(0, "sml"), (99, "sml"), (100, "ml"), (200, "l"), (399, "l"), (400, "")])
@@ -68,6 +92,7 @@ VERDICTS = [
     ("a window that is not known: no shorter prompt would mend it", [place(context=None)], {}, Verdict.REFUSED),
     ("too long where it may go", [SHORT, place("f", provider="zai")], {"no_zai": True}, Verdict.TOO_LONG),
     ("over the limit", [place(price=(1e6, 1e6))], {"limit": 0.01}, Verdict.REFUSED),
+    ("one text of several too long", [SHORT], {"longest": 20}, Verdict.TOO_LONG),
     ("throttled", [place()], {"blocked": ["e/m1"]}, Verdict.UNAVAILABLE),
     ("one throttled, one too short", [place(), SHORT], {"blocked": ["e/m1"]}, Verdict.UNAVAILABLE),
 ]  # fmt: skip
@@ -77,7 +102,7 @@ VERDICTS = [
 def test_verdict(places: list[Any], more: dict[str, Any], verdict: Verdict) -> None:
     of = world(places, [rule("forbid", {"provider": {"zai"}})] if "no_zai" in more else [], limit=more.get("limit"))
     of |= {"rules": more["rules"]} if "rules" in more else {}
-    needs = Needs("chat", more.get("needs", frozenset()), prompt_tokens=100)
+    needs = Needs("chat", more.get("needs", frozenset()), prompt_tokens=100, longest_tokens=more.get("longest", 0))
     decision = decided(of, needs=needs, live=live_state(more.get("blocked", ())))
     assert decision.verdict is verdict
 

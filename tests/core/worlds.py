@@ -55,6 +55,7 @@ PLACE: World = {
     "assurances": {},
     "stale": {},  # label or assurance -> the instant at which it goes stale or ends
     "apis": {"chat"},
+    "model_apis": {"chat"},  # what its model is for
     "tools": {"function"},
     "abilities": {"tools"},
     "context": 10_000,
@@ -216,7 +217,8 @@ class Engine:
     def _model(self, name: str, of: World) -> Model:
         found = next(p for p in of["places"] if p["model"] == name)
         origin = self.places(found["origin"], found["stale"].get("origin"))
-        return Model(name, origin, found["context"], frozenset(found["abilities"]), frozenset(), found["scores"])
+        abilities, apis = frozenset(found["abilities"]), frozenset(found["model_apis"])
+        return Model(name, origin, found["context"], abilities, frozenset(), found["scores"], apis=apis)
 
     def _deployment(self, found: World, models: Mapping[str, Model]) -> Deployment:
         labels = self._labels(found)

@@ -69,14 +69,16 @@ def kept(world: World, facts: World, now: float) -> set[str]:
 
 def able(world: World, place: World, needs: World) -> bool:
     """Whether a place has what a request needs, within the policy's limit."""
-    prompt, output = needs["prompt_tokens"], 500 if needs["output_tokens"] is None else needs["output_tokens"]
+    prompt, output = needs["prompt_tokens"], needs["output_tokens"]
+    if output is None:
+        output = 0 if needs["api"] == "embeddings" else 500  # a vector is no tokens
     usd = 0.0 if isinstance(place["price"], str) else (place["price"][0] * prompt + place["price"][1] * output) / 1e6
     return (
-        needs["api"] in place["apis"]
+        needs["api"] in place["apis"] & place["model_apis"]
         and needs["abilities"] <= place["abilities"]
         and needs["tools"] <= place["tools"]
         and (place["remote_content"] or not needs["remote_content"])
         and place["context"] is not None
-        and prompt < place["context"]
+        and (needs["longest_tokens"] or prompt) < place["context"]
         and (world["limit"] is None or usd <= world["limit"])
     )

@@ -168,15 +168,17 @@ def hints(engine: Engine, case: World) -> bool:
     # a rule that tests the name asked for means different rules for different names; these are not such worlds
     world = case["world"] | {"rules": [rule for rule in case["world"]["rules"] if "asked" not in rule["when"]]}
     facts, needs, more = case["facts"] | {"asked": {"auto"}}, case["needs"], case["more"]
+    usual = 0 if needs["api"] == "embeddings" else 500
     dearer = {
         "api": needs["api"],
         "abilities": needs["abilities"] | more["abilities"],
         "tools": needs["tools"] | more["tools"],
         "prompt_tokens": max(needs["prompt_tokens"], more["prompt_tokens"]),
-        "output_tokens": max(needs["output_tokens"] or 500, more["output_tokens"] or 500),
+        "output_tokens": max(needs["output_tokens"] or usual, more["output_tokens"] or 500),
         "remote_content": needs["remote_content"] or more["remote_content"],
+        "longest_tokens": max(one["longest_tokens"] or one["prompt_tokens"] for one in (needs, more)),
     }
-    before = decided(engine, case, world=world, facts=facts, needs=needs | {"output_tokens": needs["output_tokens"] or 500})
+    before = decided(engine, case, world=world, facts=facts, needs=needs | {"output_tokens": needs["output_tokens"] or usual})
     assert places_of(decided(engine, case, world=world, facts=facts, needs=dearer)) <= places_of(before)
     narrower = decided(engine, case, world=world, facts=facts | {"asked": {case["model"]}}, needs=needs)
     assert places_of(narrower) <= places_of(before)

@@ -52,6 +52,7 @@ LABELS: dict[str, Sequence[Any]] = {
     "operated_under": LABELLED,
     "assurances": [{"dpa"}, {"dpa", "dpf"}, {"dpa", "dpf"}, set()],
     "stale": mostly({}, *({name: end} for name in ("processed_in", "operated_under", "dpa") for end in (PAST, LATER)), times=2),
+    "apis": mostly({"chat", "embeddings"}, {"chat"}, {"embeddings"}, times=12),
     "abilities": mostly({"tools", "vision"}, {"tools"}, set(), times=2),
     "tools": mostly({"function"}, set()),
     "context": mostly(10_000, 1_000, None, times=5),
@@ -72,6 +73,12 @@ def deployment(choose: Choose, endpoint: str, model: str) -> World:
     """One model at one endpoint."""
     labels = {name: choose(values) for name, values in LABELS.items()}
     return PLACE | labels | {"endpoint": endpoint, "model": model, "origin": ORIGINS[model]}
+
+
+def for_apis(choose: Choose, places: list[World]) -> list[World]:
+    """The same places, each model of which is for some APIs wherever it runs."""
+    found = {model: choose(mostly({"chat", "embeddings"}, {"chat"}, {"embeddings"}, times=12)) for model in sorted(ORIGINS)}
+    return [place | {"model_apis": found[place["model"]]} for place in places]
 
 
 def holder(choose: Choose, times: int) -> World:
@@ -146,7 +153,7 @@ def world(choose: Choose) -> World:
     everything = [PERMIT_ALL] if choose([True, True, False]) else []
     permits = [permit(choose) for _ in range(choose([1, 2, 3]))]
     return {
-        "places": [deployment(choose, *served) for served in several(choose, SERVED, 3, 5)],
+        "places": for_apis(choose, [deployment(choose, *served) for served in several(choose, SERVED, 3, 5)]),
         "rules": everything + named("p", permits) + named("r", [restriction(choose) for _ in range(choose([0, 1, 1, 2, 3]))]),
         "gateway": holder(choose, 5),
         "stores": {"cache": holder(choose, 1)},
@@ -175,6 +182,7 @@ NEEDS: dict[str, Sequence[Any]] = {
     "prompt_tokens": mostly(100, 900, 5_000, times=3),
     "output_tokens": mostly(None, 50, 4_000, times=2),
     "remote_content": mostly(False, True, times=9),
+    "longest_tokens": mostly(0, 100, 900, times=9),
 }
 IDS = [f"{endpoint}/{model}" for endpoint, model in SERVED]
 BLOCKED = [frozenset(few) for few in ((), IDS[:1], IDS[1:3], IDS[3:], IDS)]

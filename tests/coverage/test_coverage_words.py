@@ -19,7 +19,7 @@ from gateway.proof.universe import Sending, facts_of, names, said
 
 WORLD = snapshot()
 OCCURRING = occurring(WORLD, NOW)
-NEEDS = {"needs: audio", "needs: completions", "needs: context", "needs: remote_content", "needs: tool code_interpreter"}
+NEEDS = {"needs: audio", "needs: embeddings", "needs: context", "needs: remote_content", "needs: tool code_interpreter"}
 FENCES = {
     "outside: region (clinic)", "outside: data_class (clinic)", "outside: region (clinic, key french)",
     "outside: region (lab)", "outside: data_class (lab)", "outside: region (shop)", "outside: data_class (shop)",
@@ -37,7 +37,7 @@ def exclusions_missing(*cases: Case) -> set[str]:
 
 
 def test_what_occurs_in_the_small_world_by_hand() -> None:
-    """Everything is chat with functions and pictures, in windows of 100,000; nothing is switched off, and there is no limit."""
+    """All is chat and completions, with functions and pictures, in windows of 100,000; nothing is switched off or limited."""
     assert set(OCCURRING.refusals) == {"no permit", "personal-in-europe", *NEEDS}
     assert set(OCCURRING.exclusions) == {"no permit", "not asked", "personal-in-europe", *NEEDS}
     assert {fence.name for fence in OCCURRING.fences} == FENCES
@@ -46,8 +46,7 @@ def test_what_occurs_in_the_small_world_by_hand() -> None:
 
 def test_needs_that_nothing_tells_apart_are_one() -> None:
     assert OCCURRING.exclusions["needs: audio"] == {"needs: audio", "needs: reasoning"}
-    apis = {f"needs: {api}" for api in ("completions", "embeddings", "messages", "responses")}
-    assert OCCURRING.exclusions["needs: completions"] == apis
+    assert OCCURRING.exclusions["needs: embeddings"] == {f"needs: {api}" for api in ("embeddings", "messages", "responses")}
 
 
 def test_a_refusal_is_covered_by_a_case_that_wants_it() -> None:

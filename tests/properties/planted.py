@@ -28,7 +28,7 @@ from gateway.core.policy import (
     Snapshot,
     surely_meets,
 )
-from gateway.core.terms import DATA_CLASSES, Effect, Subject
+from gateway.core.terms import APIS, DATA_CLASSES, Effect, Subject
 from gateway.core.view import Eligibility, View, judge
 
 
@@ -503,6 +503,18 @@ class NeedsWaived(Engine):
     def decide(self, view: View, facts: RequestFacts, needs: Needs, live: LiveState, draw: int) -> Decision:
         decision = decide(view, facts, needs, live, draw)
         return decision if decision.fitting else decide(view, facts, Needs("chat"), live, draw)
+
+
+@plant("a model may be asked for what it is not for, where the endpoint's labels hold for that", SPECIFICATION)
+class ForAnything(Engine):
+    def snapshot(self, of: World) -> Snapshot:
+        return super().snapshot(of | {"places": [place | {"model_apis": set(APIS)} for place in of["places"]]})
+
+
+@plant("texts that are read apart from one another share one window", SPECIFICATION)
+class OneWindow(Engine):
+    def decide(self, view: View, facts: RequestFacts, needs: Needs, live: LiveState, draw: int) -> Decision:
+        return decide(view, facts, replace(needs, longest_tokens=0), live, draw)
 
 
 @plant("the order of equal routes is drawn anew each time", REPLAY)

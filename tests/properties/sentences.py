@@ -198,7 +198,7 @@ def live_only_takes_away(engine: Engine, case: World) -> bool:
 
 @say(
     "warmth orders routes, and does nothing else, and nothing of it is left for the next request",
-    0.15,
+    0.12,
     given.with_(hot=lambda choose: {name: choose([64, 640, 4_096]) for name in given.several(choose, given.IDS, 1, 3)}),
 )
 def warmth(engine: Engine, case: World) -> bool:

@@ -52,7 +52,6 @@ LABELS: dict[str, Sequence[Any]] = {
     "operated_under": LABELLED,
     "assurances": [{"dpa"}, {"dpa", "dpf"}, {"dpa", "dpf"}, set()],
     "stale": mostly({}, *({name: end} for name in ("processed_in", "operated_under", "dpa") for end in (PAST, LATER)), times=2),
-    "apis": mostly({"chat", "embeddings"}, {"chat"}, {"embeddings"}, times=12),
     "abilities": mostly({"tools", "vision"}, {"tools"}, set(), times=2),
     "tools": mostly({"function"}, set()),
     "context": mostly(10_000, 1_000, None, times=5),
@@ -75,10 +74,11 @@ def deployment(choose: Choose, endpoint: str, model: str) -> World:
     return PLACE | labels | {"endpoint": endpoint, "model": model, "origin": ORIGINS[model]}
 
 
-def for_apis(choose: Choose, places: list[World]) -> list[World]:
-    """The same places, each model of which is for some APIs wherever it runs."""
-    found = {model: choose(mostly({"chat", "embeddings"}, {"chat"}, {"embeddings"}, times=12)) for model in sorted(ORIGINS)}
-    return [place | {"model_apis": found[place["model"]]} for place in places]
+def offering(choose: Choose, of: World) -> World:
+    """The same world, whose places' labels hold for some APIs, and each model of which is for some wherever it runs."""
+    some = mostly({"chat", "embeddings"}, {"chat"}, {"embeddings"}, times=24)
+    models = {model: choose(some) for model in sorted(ORIGINS)}
+    return of | {"places": [place | {"apis": choose(some), "model_apis": models[place["model"]]} for place in of["places"]]}
 
 
 def holder(choose: Choose, times: int) -> World:
@@ -153,7 +153,7 @@ def world(choose: Choose) -> World:
     everything = [PERMIT_ALL] if choose([True, True, False]) else []
     permits = [permit(choose) for _ in range(choose([1, 2, 3]))]
     return {
-        "places": for_apis(choose, [deployment(choose, *served) for served in several(choose, SERVED, 3, 5)]),
+        "places": [deployment(choose, *served) for served in several(choose, SERVED, 3, 5)],
         "rules": everything + named("p", permits) + named("r", [restriction(choose) for _ in range(choose([0, 1, 1, 2, 3]))]),
         "gateway": holder(choose, 5),
         "stores": {"cache": holder(choose, 1)},
@@ -200,7 +200,7 @@ def needs(choose: Choose) -> World:
 
 def case(choose: Choose) -> World:
     """A world, a request, and a moment."""
-    return {
+    found = {
         "world": world(choose),
         "facts": facts(choose),
         "needs": needs(choose),
@@ -209,6 +209,7 @@ def case(choose: Choose) -> World:
         "warm": {name: choose([64, 640, 4_096]) for name in several(choose, IDS, 0, choose([0, 2]))},
         "draw": choose(range(6)),
     }
+    return found | {"world": offering(choose, found["world"])}
 
 
 def with_(**more: Make) -> Make:

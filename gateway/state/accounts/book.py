@@ -15,7 +15,7 @@ from gateway.state.accounts.leased import BEAT_S, LEASE_S, Keeper, Leased
 from gateway.state.accounts.lua import BOOK
 from gateway.state.store.port import Asked
 
-POST_S: Final = 0.2  # what was settled is told so often; the hold covers it until then, so nobody overshoots for not knowing
+POST_S: Final = 0.5  # what was settled is told so often; the hold covers it until then, so nobody overshoots for not knowing
 HEAL_S: Final = 1.0  # a store that has come back is told by everybody what it must know, and not relied on before
 SOON_S: Final = 1.0  # when what others hold will be settled nobody knows
 LAST: Final = 2**53 - 1  # the number of a message after which none comes

@@ -16,7 +16,8 @@ from gateway.core.accounts import Terms, WhenLost
 from gateway.state.accounts.port import Said
 from gateway.state.store.port import WAIT_S, Asked
 
-AHEAD_S: Final = 0.1  # how much use a block is for: five flushes, so that it never runs dry while the store is well
+AHEAD_S: Final = 0.5  # how much use a block is for: it is asked for again when half of it is gone, so a worker says two or three
+# things a second about an account, however busy; no longer than CHECK_S, or what lies idle would not be given back in time
 AHEAD_TIMES: Final = 2  # and never less than so many requests as the last one
 FRESH_S: Final = 0.05  # for how long a NO is believed without asking again; a flood of refused requests keeps it fresh every 20 ms
 CHECK_S: Final = 1.0  # how often what is leased and idle is offered back: so long may it be missing elsewhere

@@ -4,10 +4,10 @@ It is worked out when somebody asks, from the decision alone (and how many worke
 same tree, to the byte.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
-from gateway.core.caching import Keeping, keeping
+from gateway.core.caching import Keeping, keeping, spot_of
 from gateway.core.course import Course, course
 from gateway.core.decide import Decision
 from gateway.core.estimate import Estimate, estimate
@@ -16,7 +16,7 @@ from gateway.core.failover import reachable
 from gateway.core.labelled import Label, day_and_time, labels
 from gateway.core.limiting import Limiting, limiting
 from gateway.core.masks import bits
-from gateway.core.policy import Rule, When
+from gateway.core.policy import Caching, Rule, When
 from gateway.core.rank import output_expected, rank
 from gateway.core.side import Side, side
 from gateway.core.standing import Standing, ranked_on, standings
@@ -100,10 +100,15 @@ class Answers:
     """How the answer may be kept, and who is given it: all of `scope` who ask the same, for `ttl_s`.
 
     `least` are cosines, by the model that makes the answer: who asks something so like it is given it too, as `compared_by` says, a
-    model that may be called at `compared_at`. `barred`: not at all, since the labels of the store do not meet the rules.
+    model that may be called at `compared_at`. `entries` of the policy apply, `store` is where it is kept ("": beside the gateway).
+    `barred`: not at all, since the labels of the store do not meet `rules`. Where no entry applies, `missing` says of each why not.
     """
 
-    barred: bool
+    barred: bool = False
+    entries: tuple[str, ...] = ()
+    store: str = ""
+    rules: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
     scope: str = ""
     ttl_s: int = 0
     compared_by: str = ""
@@ -184,7 +189,7 @@ def explain(decision: Decision, workers: int = 1) -> Explanation:
         workers=workers,
         keepers=_keepers(decision),
         side=side(decision),
-        answers=_answers(decision) if decision.routes else None,
+        answers=_answers(decision, wording) if decision.routes else None,
         deployments=_deployments(decision, reach, wording),
         attempts_max=attempts_max,
         failover=tuple(route.deployment.id for route in decision.routes[:attempts_max]),
@@ -219,17 +224,38 @@ def _keepers(decision: Decision) -> tuple[Kept, ...]:
     return tuple(Kept(s.name, s.kind, s.name not in against, tuple(against.get(s.name, ()))) for s in subjects)
 
 
-def _answers(decision: Decision) -> Answers | None:
-    how = keeping(decision, decision.needs.api)
+def _answers(decision: Decision, wording: Wording) -> Answers | None:
+    view, how = decision.view, keeping(decision, decision.needs.api)
+    policy = view.snapshot.policy
+    if not policy.caching:
+        return None
+    if how is None:
+        return Answers(missing=tuple(f"`{entry.id}` {_missing(entry, decision, wording)}" for entry in policy.caching))
+    applying = (policy.caching[line] for line in bits(view.caching(decision.facts)))
+    entries = tuple(f"{entry.id} [{entry.line}]" for entry in applying if decision.needs.api in entry.apis)
+    spot = spot_of(policy)
+    store = "" if spot is None else spot[0]
     if not isinstance(how, Keeping):
-        return None if how is None else Answers(barred=True)
+        rules = tuple(row.rule.id for row in decision.eligibility.against if store in row.keepers)
+        return Answers(barred=True, entries=entries, store=store, rules=rules)
+    kept = Answers(entries=entries, store=store, scope=how.scope, ttl_s=how.ttl_s)
     semantic = how.semantic
     if semantic is None:
-        return Answers(False, how.scope, how.ttl_s)
-    view = decision.view
+        return kept
     places = (call.deployment for call in side(decision).calls if EMBEDDINGS in call.apis)
     there = tuple(name for name in places if view.deployments[view.indices[name]].model.id == semantic.model)
-    return Answers(False, how.scope, how.ttl_s, semantic.model, there, tuple(sorted(semantic.thresholds.items())))
+    return replace(kept, compared_by=semantic.model, compared_at=there, least=tuple(sorted(semantic.thresholds.items())))
+
+
+def _missing(entry: Caching, decision: Decision, wording: Wording) -> str:
+    """Why an entry does not have such answers kept."""
+    if decision.needs.api not in entry.apis:
+        return f"keeps {', '.join(sorted(entry.apis))}, and not {decision.needs.api}"
+    short = [test for test in entry.when if not test.must_hold(decision.facts)]
+    if not short:
+        return "applies, and it is not known which tenant asks"
+    found = ", ".join(f"{test.fact} is {_value(test.fact, decision.facts, wording)}" for test in short)
+    return f"asks for {' and '.join(wording.test(test) for test in short)}; {found}"
 
 
 def _deployments(decision: Decision, reach: dict[str, int], wording: Wording) -> tuple[Considered, ...]:

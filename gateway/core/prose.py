@@ -153,9 +153,16 @@ def _answers(told: Explanation) -> list[str]:
     found = told.answers
     if found is None:
         return []
+    if found.missing:
+        lines = ["  not kept, since no entry of `cache:` surely applies:"]
+        return lines + [piece for why in found.missing for piece in _indented(f"- {why}", "    ", "      ")]
+    by = f"as {', '.join(found.entries)} would have it"
     if found.barred:
-        return ["  not kept: the labels of the cache's store do not meet the rules"]
-    lines = [f"  kept for {found.ttl_s:,} s, for all of {found.scope} who ask the same"]
+        rules = ", ".join(found.rules)
+        return _indented(f"not kept, {by}: the labels of the store `{found.store}` do not meet {rules}", "  ", "    ")
+    where = f"in the store `{found.store}`" if found.store else "beside the gateway"
+    by = f"as {', '.join(found.entries)} has it"
+    lines = _indented(f"kept {where} for {found.ttl_s:,} s, {by}; given to all of {found.scope} who ask the same", "  ", "    ")
     if found.compared_by:
         least = ", ".join(f"{cosine} of {model}" for model, cosine in found.least)
         where = f"{found.compared_by} may be called at {', '.join(found.compared_at)}"

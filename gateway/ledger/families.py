@@ -42,6 +42,8 @@ FAILOVERS_REFUSED: Final = Family("gateway_failovers_refused", (), "Failovers th
 REFUSALS: Final = Family("gateway_refusals", ("rule",), "Refused requests, by the words of the reasons against what was asked for.")
 TOKENS: Final = Family("gateway_tokens", ("deployment", "kind"), "Tokens, as reported or estimated; reasoning is part of output.")
 COST: Final = Family("gateway_cost_usd", ("tenant", "deployment", "basis"), "Marginal cost. The ledger has it exactly.")
+WARM: Final = Family("gateway_warm_calls", ("deployment",), "Calls to places taken to know the beginning of the prompt.")
+WARM_TOKENS: Final = Family("gateway_warm_tokens", ("deployment",), "About how many tokens of those prompts they knew.")
 CACHE: Final = Family("gateway_cache_requests", ("result",), "Requests whose answers may be kept, by what the cache had for them.")
 UNLIKE: Final = Family("gateway_cache_unlike", ("unlike",), "Requests that a like one's answer may do for, by why it did not.")
 AVOIDED: Final = Family("gateway_cache_avoided_usd", ("tenant",), "What the answers given again had cost; no part of the cost.")
@@ -59,6 +61,8 @@ COUNTERS: Final = (
     REFUSALS,
     TOKENS,
     COST,
+    WARM,
+    WARM_TOKENS,
     CACHE,
     UNLIKE,
     AVOIDED,

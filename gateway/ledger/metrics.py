@@ -35,6 +35,8 @@ from gateway.ledger.families import (
     STORE_WAIT,
     TOKENS,
     UNLIKE,
+    WARM,
+    WARM_TOKENS,
     Family,
     Labels,
 )
@@ -94,8 +96,11 @@ class WorkerMeter:
         upstream_s = 0.0
         deployments = self._labels.allowed["deployment"]
         charged = []
+        warm = settlement.decision.live.warm
         for tried in settlement.tried:
             name = tried.attempt.deployment.id
+            if warm and tried.first_content and name in warm:
+                self._count_warm(name, warm[name])
             if name not in deployments:
                 name = OTHER
             outcome = tried.outcome
@@ -162,6 +167,12 @@ class WorkerMeter:
     def _tenant(self, fact: frozenset[str]) -> str:
         name = next(iter(fact)) if len(fact) == 1 else OTHER
         return self._tenants.keep(fact, name if name in self._labels.allowed["tenant"] else OTHER)
+
+    def _count_warm(self, deployment: str, tokens: int) -> None:
+        """Count a call that was answered where so many tokens of its prompt had been read a short while ago."""
+        key = self._labels.clean(WARM, (deployment,))
+        _add(self._counters[WARM], key, 1)
+        _add(self._counters[WARM_TOKENS], key, tokens)
 
     def _count_tokens(self, deployment: str, usage: Usage) -> None:
         tokens = self._tokens

@@ -5,14 +5,15 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from worlds import EEA, LATER, NOW, PAST, decided, keeper, live_state, place, rule, world
+from worlds import EEA, LATER, NOW, PAST, Engine, decided, keeper, live_state, place, request_facts, rule, world
 
 from gateway.core.accounts import WhenLost
 from gateway.core.budgets import Budget, WhenSpent
 from gateway.core.decide import Decision
 from gateway.core.exchange import Needs
 from gateway.core.explain import as_json, as_text, told
-from gateway.core.policy import Key, Tenant
+from gateway.core.live import ALL_WELL
+from gateway.core.policy import Caching, FactTest, Key, Tenant
 from gateway.core.rates import Rate, Rates
 from gateway.core.refusal import MESSAGE_BYTES_MAX
 from gateway.core.view import View
@@ -114,6 +115,44 @@ def test_keepers_and_the_gateway_are_told_of() -> None:
         "gateway": (True, []),
         "cache": (False, ["personal"]),
     }
+
+
+PUBLIC = FactTest("data_class", frozenset({"public"}))
+
+
+def cached(*entries: Caching, of: dict[str, Any] = WORLD, **facts: Any) -> Decision:
+    """What is decided where these entries have answers kept."""
+    engine = Engine()
+    found = engine.snapshot(of)
+    view = View(replace(found, policy=replace(found.policy, caching=entries)), NOW)
+    return engine.decide(view, request_facts(facts), Needs("chat", prompt_tokens=100), ALL_WELL, 0)
+
+
+def answers_of(decision: Decision) -> tuple[Any, str]:
+    """What is said of its answers, to machines and to people."""
+    text = as_text(decision)
+    part = text.partition("whether its answer is kept, and who is given it\n")[2].partition("\n\n")[0]
+    return as_json(decision)["answers"], " ".join(part.split())
+
+
+def test_whether_the_answer_is_kept_and_why_not() -> None:
+    everyone, faq = Caching("all", (), 3600, line="cost.yaml:3"), Caching("faq", (PUBLIC,), 600, "faq", line="cost.yaml:4")
+    open_world = WORLD | {"stores": {}}
+    told_of, text = answers_of(cached(everyone, faq, of=open_world))
+    assert (told_of["entries"], told_of["scope"], told_of["ttl_s"]) == (["all [cost.yaml:3]"], "tenant/a", 3600)
+    assert text == "kept beside the gateway for 3,600 s, as all [cost.yaml:3] has it; given to all of tenant/a who ask the same"
+    told_of, text = answers_of(cached(faq, of=open_world, data_class={"public"}))
+    assert (told_of["scope"], told_of["ttl_s"]) == ("scope/faq", 600)
+    told_of, text = answers_of(cached(faq, Caching("vectors", (), 60, apis=frozenset({"embeddings"}))))
+    assert told_of["missing"] == [
+        "`faq` asks for data_class public; data_class is internal",
+        "`vectors` keeps embeddings, and not chat",
+    ]
+    assert text.startswith("not kept, since no entry of `cache:` surely applies: - `faq` asks for data_class public;")
+    told_of, text = answers_of(cached(everyone, data_class={"personal"}))
+    assert (told_of["barred"], told_of["store"], told_of["rules"]) == (True, "cache", ["personal"])
+    assert text == "not kept, as all [cost.yaml:3] would have it: the labels of the store `cache` do not meet personal"
+    assert answers_of(cached()) == (None, "")
 
 
 def test_facts_say_what_is_known() -> None:

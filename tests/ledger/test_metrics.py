@@ -20,6 +20,7 @@ from gateway.core.budgets import Budget
 from gateway.core.decide import decide
 from gateway.core.exchange import Ended, Fault, Kept, Needs, Outcome, Recall, Recalled, Scope, Unlike, Usage
 from gateway.core.limits import all_limits
+from gateway.core.live import LiveState
 from gateway.core.policy import Snapshot
 from gateway.core.settlement import Settlement
 from gateway.core.terms import OTHER
@@ -121,6 +122,19 @@ def test_an_exchange_counts_where_it_should() -> None:
     assert one(fleet, "gateway_overhead_seconds_sum") == 0
 
 
+def test_what_was_warm_is_counted_where_it_was_answered() -> None:
+    first, second, *_ = (route.deployment.id for route in decided(VIEW).routes)
+    warm = LiveState(warm={first: 2_048, second: 1_024})
+    decision = decided(VIEW, live=warm)
+    first, second, *_ = (route.deployment.id for route in decision.routes)
+    failed = settlement(decision, FAILED, SERVED)
+    silent = replace(failed, tried=(replace(failed.tried[0], first_content=0.0), failed.tried[1]))  # it never answered
+    fleet = counted(silent, settlement(decision, SERVED), settlement(decided(VIEW), SERVED))
+    assert one(fleet, "gateway_warm_calls_total", deployment=first) == 1
+    assert one(fleet, "gateway_warm_tokens_total", deployment=first) == warm.warm[first]
+    assert one(fleet, "gateway_warm_tokens_total", deployment=second) == warm.warm[second]
+
+
 @given(st.lists(st.sampled_from([SERVED, FAILED, REJECTED, THROTTLED, BOTH, GUESSED]), min_size=1, max_size=3))
 def test_cost_by_deployment_adds_up_to_the_settlement(outcomes: list[Outcome]) -> None:
     found = settlement(decided(VIEW), *outcomes)
@@ -208,7 +222,8 @@ def test_names_end_in_their_units_and_every_metric_is_shown() -> None:
     kept = Kept("one/alpha", "rg-0", NOW, SERVED.usage, b"")
     hit = replace(settlement(decision), status=200, code="", recalled=Recalled(Recall.HIT, kept, decision.routes[0].deployment))
     far = replace(settlement(decision), recalled=Recalled(Recall.MISS, unlike=Unlike.FAR))
-    fleet = counted(settlement(decision, FAILED, SERVED), settlement(decided(VIEW, region=frozenset({"CN"}))), hit, far)
+    warm = settlement(decided(VIEW, live=LiveState(warm={decision.routes[0].deployment.id: 1_024})), FAILED)
+    fleet = counted(settlement(decision, FAILED, SERVED), settlement(decided(VIEW, region=frozenset({"CN"}))), hit, far, warm)
     assert one(fleet, "gateway_cache_requests_total", result="hit") == 1
     assert one(fleet, "gateway_cache_unlike_total", unlike="far") == 1
     assert one(fleet, "gateway_cache_avoided_usd_total", tenant="clinic") == float(hit.avoided.usd) > 0

@@ -13,9 +13,10 @@ from gateway.core.accounts import Bucket, Terms
 from gateway.core.answer import OVER_BUDGET, Problem, refused
 from gateway.core.budgets import MONEY, TOKENS, Budget, WhenSpent
 from gateway.core.decide import Verdict
-from gateway.core.exchange import Ended, Fault, Outcome
+from gateway.core.exchange import Ended, Fault, Outcome, Usage
 from gateway.core.limits import span
-from gateway.core.pricing import Capacity
+from gateway.core.live import LiveState
+from gateway.core.pricing import Capacity, Price
 from gateway.core.rates import UNLIMITED, Rate, Rates
 from gateway.state.accounts.local import LocalAccounts
 from gateway.state.limits import AccountHold, AccountLimiter
@@ -77,6 +78,24 @@ def test_tokens_are_held_by_estimate_and_corrected_by_what_was_used() -> None:
     here.settled(second, asking(), here.tried("one/alpha", 130))  # the estimate was too low: 60 too many are paid back by time
     assert here.refused(asking(1, 1), NOW + 30).retry_after_s == pytest.approx((60 + 2) * 0.6 - 30)
     here.admitted(asking(1, 1), NOW + 37.3)
+
+
+@pytest.mark.parametrize("cached", [0, 10, 40])
+def test_a_hold_counts_on_nothing_that_is_cached_and_is_settled_by_what_was(cached: int) -> None:
+    """A place that is taken to know the prompt may turn out not to: then all of it is paid for, and was held."""
+    dear = {"price": Price(Decimal(10), Decimal(20), Decimal(1), Decimal(10))}
+    here = desk(key=Limited(budgets=(usd("0.0008"),)), tariff=dict.fromkeys(("one", "two", "three"), dear))
+    asked = asking(40, 20)  # 800 micro-dollars, or 440 if all of it were cached
+    hold = here.limiter.hold(asked, here.decided(asked, state=LiveState(warm={"one/alpha": 40, "two/alpha": 40})))
+    assert hold.admit(NOW) is None
+    assert isinstance(hold, AccountHold)
+    here.refused(asking(1, 0))  # nothing is left
+    found = here.settled(hold, asked, here.tried("one/alpha", usage=Usage(40 - cached, cached, output=20, reported=True)))
+    assert found.cost.usd == Decimal(800 - 9 * cached) / 1_000_000
+    assert dict(found.charged) == {line.terms.id: 800 - 9 * cached for line in hold.books}
+    if cached:
+        here.admitted(asking(9 * cached // 10, 0))  # what was held and not used is there again, to the last
+    here.refused(asking(1, 0))
 
 
 def test_what_nobody_settled_is_given_back() -> None:

@@ -35,6 +35,17 @@ DONE = sse(b"[DONE]")
 
 SCRIPTS = (
     Script(
+        "vllm: usage with each chunk, what was cached taken back in the last",
+        "vllm",
+        sse(
+            chunk({"role": "assistant", "content": ""}, usage=counts(output=0, prompt_tokens_details={"cached_tokens": 4})),
+            *(chunk({"content": t}, usage=counts(output=1, prompt_tokens_details={"cached_tokens": 4})) for t in ("a", "b")),
+            chunk({"content": "c"}, "stop", usage=counts(prompt_tokens_details={"cached_tokens": 0})),
+        )
+        + DONE,
+        "abc",
+    ),
+    Script(
         "mistral: padding, usage in the chunk of the end",
         "mistral",
         sse(

@@ -8,7 +8,7 @@ from typing import Any, Final
 from gateway.commands.shared import JSON, Commands, loaded_to_ask, policies, say, workers
 
 FACTS: Final = {
-    "api": "the API that is asked: chat (the default), embeddings, …",
+    "api": "the API that is asked: chat (the default), completions, embeddings, …",
     "region": "declared, as by x-gateway-region: countries and zones",
     "data_class": "declared, as by x-gateway-data-class",
     "categories": "declared, as by x-gateway-categories",

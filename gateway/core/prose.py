@@ -162,7 +162,7 @@ def _answers(told: Explanation) -> list[str]:
         return _indented(f"not kept, {by}: the labels of the store `{found.store}` do not meet {rules}", "  ", "    ")
     where = f"in the store `{found.store}`" if found.store else "beside the gateway"
     by = f"as {', '.join(found.entries)} has it"
-    lines = _indented(f"kept {where} for {found.ttl_s:,} s, {by}; given to all of {found.scope} who ask the same", "  ", "    ")
+    lines = _indented(f"kept for {found.ttl_s:,} s, for all of {found.scope} who ask the same: {where}, {by}", "  ", "    ")
     if found.compared_by:
         least = ", ".join(f"{cosine} of {model}" for model, cosine in found.least)
         where = f"{found.compared_by} may be called at {', '.join(found.compared_at)}"

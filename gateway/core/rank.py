@@ -32,11 +32,14 @@ def coarse_below(tokens: int) -> int:
     return tokens >> shift << shift
 
 
+UNSAID = {"completions": COMPLETION_TOKENS, EMBEDDINGS: 0}  # what the APIs come to that are no conversation
+
+
 def output_expected(needs: Needs) -> int:
     """Tokens of answer that an estimate counts on: what the caller said at most, or what is usual. A vector has none."""
     if needs.output_tokens is not None:
         return needs.output_tokens
-    return 0 if needs.api == EMBEDDINGS else EXPECTED_OUTPUT_TOKENS
+    return UNSAID.get(needs.api, EXPECTED_OUTPUT_TOKENS)
 
 
 @dataclass(frozen=True, slots=True)

@@ -140,7 +140,7 @@ def test_whether_the_answer_is_kept_and_why_not() -> None:
     open_world = WORLD | {"stores": {}}
     told_of, text = answers_of(cached(everyone, faq, of=open_world))
     assert (told_of["entries"], told_of["scope"], told_of["ttl_s"]) == (["all [cost.yaml:3]"], "tenant/a", 3600)
-    assert text == "kept beside the gateway for 3,600 s, as all [cost.yaml:3] has it; given to all of tenant/a who ask the same"
+    assert text == "kept for 3,600 s, for all of tenant/a who ask the same: beside the gateway, as all [cost.yaml:3] has it"
     told_of, text = answers_of(cached(faq, of=open_world, data_class={"public"}))
     assert (told_of["scope"], told_of["ttl_s"]) == ("scope/faq", 600)
     told_of, text = answers_of(cached(faq, Caching("vectors", (), 60, apis=frozenset({"embeddings"}))))

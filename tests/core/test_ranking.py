@@ -7,7 +7,7 @@ from worlds import decided, live_state, place, routes, world
 
 from gateway.core.exchange import Needs
 from gateway.core.order import Order, spread
-from gateway.core.rank import coarse
+from gateway.core.rank import coarse, output_expected
 
 CHEAP, MIDDLE, DEAR = place("cheap", price=(1.0, 1.0)), place("middle", price=(2.0, 2.0)), place("dear", price=(9.0, 9.0))
 COST = {"id": "cost", "when": {}, "rank": {"cost": 1.0}}
@@ -18,6 +18,12 @@ def test_without_preferences_all_are_equal_and_spread_by_draw() -> None:
     assert routes(decided(of, draw=0)) == ["dear/m1", "cheap/m1", "middle/m1"]
     assert routes(decided(of, draw=1)) == ["cheap/m1", "middle/m1", "dear/m1"]
     assert routes(decided(of, draw=3)) == routes(decided(of, draw=0))
+
+
+def test_what_an_answer_is_taken_to_be_long_depends_on_what_is_asked() -> None:
+    for api, unsaid in (("chat", 500), ("completions", 16), ("embeddings", 0)):
+        assert output_expected(Needs(api)) == unsaid
+        assert output_expected(Needs(api, output_tokens=7)) == 7
 
 
 def test_cheapest_first() -> None:

@@ -342,6 +342,17 @@ def test_what_can_not_be_given_again_is_not_kept() -> None:
     assert form.answer_of(asked(), served, sse(piece("a")) + DONE) is None
 
 
+def test_what_some_choices_said_is_not_taken_for_the_usage_of_a_stream_that_broke() -> None:
+    raw = fixture("llamacpp/text_stream_many.sse")
+    first = raw.index(b'"finish_reason":"length"')
+    broken = raw[: raw.index(b"\n\n", first) + 2]  # one of two has ended
+    script = Script("broken", "llamacpp", broken, (), None, fields={"prompt": ["one two", "three"]})
+    _, outcome = play(told(script, by_events(broken)))
+    assert (outcome.ended, outcome.code) == (Ended.CUT_SHORT, "ended_early")
+    assert outcome.usage is not None
+    assert not outcome.usage.reported
+
+
 TEXTS = st.lists(
     st.text(max_size=12) | st.sampled_from(['"', "\\", "[DONE]", '_tokens"', '"text":"', '"model":"their-model"', "\n\n", "你好"]),
     min_size=1,

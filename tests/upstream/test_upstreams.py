@@ -40,10 +40,13 @@ class Place:
         found = await call.wait(None)
         return (None, found) if isinstance(found, Outcome) else (orjson.loads(call.body), call.outcome())
 
-    async def stream(self, *, wants_usage: bool = False, **more: Any) -> tuple[FakeClient, Outcome]:
+    async def stream(self, *, wants_usage: bool = False, api: str = "chat", **more: Any) -> tuple[FakeClient, Outcome]:
         """What a client gets of a stream, and its outcome."""
         client = FakeClient()
-        call = self.open(request(more, stream=True, wants_usage=wants_usage))
+        asked = request(more, stream=True, wants_usage=wants_usage)
+        if api == "completions":
+            asked = replace(asked, api=api, body={"model": "our-model", "prompt": "Hello", "max_tokens": 50})
+        call = self.open(asked)
         found = await call.wait(None)
         try:
             return client, found if isinstance(found, Outcome) else await call.relay(client)
@@ -191,12 +194,14 @@ FAULTS: list[tuple[Any, Ended, str]] = [
 ]
 
 
-@pytest.mark.parametrize("dialect", DIALECTS)
+@pytest.mark.parametrize(
+    ("api", "dialect"), [*(("chat", d) for d in DIALECTS), *(("completions", d) for d in DIALECTS if d != "zai")]
+)
 @pytest.mark.parametrize(("fault", "ended", "code"), FAULTS, ids=[str(f[0])[:60] for f in FAULTS])
-def test_faults_of_streams(run: Run, dialect: str, fault: Any, ended: Ended, code: str) -> None:
+def test_faults_of_streams(run: Run, api: str, dialect: str, fault: Any, ended: Ended, code: str) -> None:
     async def main() -> None:
         async with place(dialect, {"fault": fault}) as here:
-            client, outcome = await here.stream()
+            client, outcome = await here.stream(api=api)
             if dialect == "llamacpp" and code in ("usage_missing", "usage_absurd"):
                 assert outcome.ended is Ended.SERVED  # its timings may say it all the same
                 return

@@ -47,6 +47,12 @@ class TextChunks(Chunks):
             reported=True,
         )
 
+    def used(self) -> Usage:
+        """Usage so far; what some choices have said of themselves is not all, so as long as not all have, it is estimated."""
+        if self._own and len(self._own) < self.shape.choices(self._request.body):
+            return self._guess()
+        return super().used()
+
 
 class TextStreamCall(StreamCall):
     """A call whose answer is a stream of completions."""

@@ -22,6 +22,8 @@ What this server does that a client has to know:
 - The model's name in a request is ignored; the one in answers is `--name`. Unknown fields are ignored.
 - Usage is in plain answers, and in streams with `include_usage`, in a chunk of its own; else the chunk with the finish
   has `timings` only. `prompt_tokens` counts a system message that the model's template adds.
+- It answers 501 to requests for embeddings, unless it is started for them; then it chats as well. Vectors are the mean of a
+  text's, 576 numbers long, and no good for search: this model was not made for that, and chat is what the demo wants of it.
 - `tools` and `tool_choice` are taken, and not obeyed: this model's template knows no tools, so text comes back.
 """
 
@@ -101,12 +103,14 @@ class Engine:
         threads: int = THREADS,
         model: Path | None = None,
         name: str = MODEL_NAME,
+        embeddings: bool = False,
     ) -> None:
         self.base_url = ""
         self.model = name
         self._arguments = ["--port", str(port), "--window", str(window), "--parallel", str(parallel)]
         self._arguments += ["--threads", str(threads), "--name", name]
         self._arguments += ["--model", str(model)] if model is not None else []
+        self._arguments += ["--embeddings"] if embeddings else []
         # A key on the command line would be seen by every user of the machine, so it goes through the environment.
         self._environment = dict(os.environ) | ({"ENGINE_API_KEY": api_key} if api_key is not None else {})
         self._process: asyncio.subprocess.Process | None = None
@@ -217,6 +221,9 @@ def _serve(options: argparse.Namespace, model: Path, api_key: str | None) -> str
     parameters.fit_params = False  # nothing to fit: no GPU, and the sizes above are known to be small
     parameters.endpoint_slots = True
     parameters.endpoint_metrics = True
+    if options.embeddings:
+        parameters.embedding = True
+        parameters.pooling_type = xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN  # else one for each token
     try:
         server = xllamacpp.Server(parameters)
     except Exception as failed:  # noqa: BLE001 - the native library raises what it likes, and the operator wants a line
@@ -238,6 +245,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--window", type=int, default=WINDOW, help="tokens a request may take; default: %(default)s")
     parser.add_argument("--parallel", type=int, default=PARALLEL, help="requests at once; default: %(default)s")
     parser.add_argument("--threads", type=int, default=THREADS, help="threads that compute; default: %(default)s")
+    parser.add_argument("--embeddings", action="store_true", help="give vectors, too")
     parser.add_argument("--verbose", action="store_true", help="show llama.cpp's log on stderr")
     return parser
 

@@ -146,6 +146,19 @@ def test_a_counterexample_is_a_case_that_runs(tmp_path: Path, refuted: Refuted) 
     assert result.case.want.routes == (refuted.routes or None)
 
 
+def test_a_place_that_only_embeds_is_told_of_with_a_request_to_embed(tmp_path: Path) -> None:
+    embedding = {"medium: {origin": "medium: {apis: [embeddings], origin"}
+    claims = "  - {id: c, for: {tenant: office}, never: {processed_in: US}}\n"
+    made = snapshot(tmp_path, embedding, claims=claims)
+    against = verdict(made).counterexample
+    assert against is not None
+    assert against.question == {"tenant": "office", "key": "desk", "asked": "medium", "api": "embeddings"}
+    assert [route.deployment.id for route in decision(made, against.question).routes] == ["virginia/medium", "paris/medium"]
+    with_it = loaded(tmp_path, embedding, claims=claims, cases=against.case)
+    assert with_it.snapshot is not None
+    assert all(result.passed for result in run_cases(with_it.snapshot, with_it.cases, AT))
+
+
 # --- lapses: a label has to be renewed ----------------------------------------------------------------------------------------
 
 PLACE = "processed_in: [FR],"

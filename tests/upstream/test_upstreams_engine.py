@@ -1,6 +1,8 @@
 """The providers' side on a real engine, llama.cpp's own server with a small model: what no simulator can get wrong for us."""
 
 import asyncio
+import base64
+import struct
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -25,8 +27,14 @@ QUESTION = {"messages": [{"role": "user", "content": "Say hello."}], "max_tokens
 
 @pytest.fixture(scope="module")
 def engine() -> Iterator[Deployment]:
+    yield from started()
+
+
+def started(*, embeddings: bool = False) -> Iterator[Deployment]:
+    """The engine, for as long as somebody wants it."""
+
     async def start() -> Engine:
-        found = Engine()
+        found = Engine(embeddings=embeddings)
         await found.start()
         return found
 
@@ -48,6 +56,8 @@ async def asked(to: Deployment, api: str = "chat", **more: Any) -> tuple[Calling
     client = FakeClient()
     try:
         question = request({**QUESTION, **more}, stream=stream, wants_usage=stream)
+        if api == "embeddings":
+            question = replace(question, api=api, body={"model": "our-model", **more})
         if api == "completions":
             question = replace(question, api=api, body={"model": "our-model", **TEXT, **more})
         call = upstreams(transport, to).open(decision, Attempt(1, to), question)
@@ -131,5 +141,43 @@ def test_a_text_is_as_long_as_the_api_says_where_nobody_says_more(engine: Deploy
         _, outcome, _ = await asked(engine, "completions", max_tokens=None, prompt="1 2 3 4 5 6 7")
         assert outcome.usage is not None
         assert outcome.usage.output == 16
+
+    asyncio.run(main())
+
+
+@pytest.fixture
+def embedder() -> Iterator[Deployment]:
+    yield from started(embeddings=True)
+
+
+def test_vectors_are_the_same_as_numbers_and_as_base64(embedder: Deployment) -> None:
+    async def main() -> None:
+        texts = ["The cat sat on the mat.", "A cat is sitting on a mat.", "Interest rates rose by half a percent."]
+        plain, outcome, _ = await asked(embedder, "embeddings", input=texts, encoding_format="float")
+        packed, again, _ = await asked(embedder, "embeddings", input=texts, encoding_format="base64")
+        assert (outcome.ended, outcome.code, again.ended) == (Ended.SERVED, "", Ended.SERVED)
+        found = orjson.loads(plain.body)
+        vectors = [entry["embedding"] for entry in found["data"]]
+        assert [len(vector) for vector in vectors] == [576] * 3
+        for vector, entry in zip(vectors, orjson.loads(packed.body)["data"], strict=True):
+            raw = base64.b64decode(entry["embedding"])
+            assert list(struct.unpack("<576f", raw)) == pytest.approx(vector, abs=1e-3)
+            assert sum(number * number for number in vector) == pytest.approx(1, abs=1e-3)
+        assert outcome.usage is not None
+        assert (found["usage"]["prompt_tokens"], outcome.usage.output) == (outcome.usage.input, 0)
+        _, chat, _ = await asked(embedder)
+        assert chat.ended is Ended.SERVED, "it chats all the same"
+        ids, outcome, _ = await asked(embedder, "embeddings", input=[[1, 2, 3], [4, 5]])
+        assert outcome.usage is not None
+        assert (len(orjson.loads(ids.body)["data"]), outcome.usage.input) == (2, 5)
+
+    asyncio.run(main())
+
+
+def test_an_engine_that_was_not_started_for_them_fails_and_the_next_route_is_tried(engine: Deployment) -> None:
+    async def main() -> None:
+        _, outcome, _ = await asked(engine, "embeddings", input="hi")
+        assert (outcome.ended, outcome.status) == (Ended.FAILED, 501)
+        assert outcome.tries_next
 
     asyncio.run(main())

@@ -199,6 +199,12 @@ def test_what_is_no_vector_for_each_text_is_never_served(given_input: Any, answe
     assert outcome.tries_next
 
 
+def test_numbers_whose_sum_is_beyond_all_numbers_are_finite_all_the_same() -> None:
+    assert answered(embed(), vectors([1.7e308, 1.7e308]))[1].ended is Ended.SERVED
+    packed = base64.b64encode(struct.pack("<3f", math.inf, -math.inf, 1.0)).decode()
+    assert answered(embed(), vectors(packed))[1].code == "bad_vectors"
+
+
 def test_a_vector_too_large_for_32_bits_is_no_base64() -> None:
     assert answered(embed(), vectors([1e39]))[1].ended is Ended.SERVED
     assert answered(embed(encoding_format="base64"), vectors([1e39]))[1].code == "bad_vectors"

@@ -28,6 +28,7 @@ _TYPES: Final[dict[str, tuple[type | tuple[type, ...], str]]] = {
     "dimensions": (int, "a whole number"),
     "user": (str, "a string"),
     "stream": (bool, "true or false"),
+    "stream_options": (dict, "an object"),
 }
 """Fields that the gateway or one of its dialects reads, and what they must be. null is as good as not there."""
 

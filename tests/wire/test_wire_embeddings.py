@@ -99,6 +99,7 @@ def test_what_a_body_declares_counts_and_does_not_travel() -> None:
         ({"model": "alpha", "input": "x", "dimensions": True}, "invalid_type", "dimensions"),
         ({"model": "alpha", "input": "x", "user": 5}, "invalid_type", "user"),
         ({"model": "alpha", "input": "x", "stream": True}, "invalid_value", "stream"),
+        ({"model": "alpha", "input": "x", "stream_options": "x"}, "invalid_type", "stream_options"),
         ({"model": "nothing", "input": "x"}, "model_not_found", "model"),
     ],
 )

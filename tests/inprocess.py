@@ -18,11 +18,14 @@ from decimal import Decimal
 from typing import Any
 
 import uvloop
+from embedding_world import embedding
 from fake_ports import FakeLedger, FakeMeter
 from small_world import Place, key_text, snapshot
 
+from gateway.aside import Asides
 from gateway.clock import SystemClock
 from gateway.core.bounds import Bounds
+from gateway.core.budgets import Budget
 from gateway.core.policy import Affinity, Caching, Snapshot
 from gateway.core.pricing import Capacity, Tariff
 from gateway.core.rates import Rates
@@ -45,6 +48,8 @@ from gateway.wire.plane import Plane
 from gateway.wire.server import Server
 
 SECRET = b"a secret that all gateways of a test share"
+NOWHERE: Mapping[str, str] = {}
+UNLIMITED: Mapping[str, tuple[Budget, ...]] = {}
 PATIENCE_S = 30.0  # a test that takes longer hangs
 DIALECTS = {"one": "mistral", "two": "zai", "three": "vllm", "far": "openai"}
 
@@ -106,23 +111,29 @@ async def in_process(
     store: Store | None = None,
     affinity: Affinity | None = None,
     apis: frozenset[str] | None = None,
+    embeds: Mapping[str, str] = NOWHERE,
+    budgets: Mapping[str, tuple[Budget, ...]] = UNLIMITED,
 ) -> AsyncIterator[InProcess]:
     """Simulators of these dialects (by endpoint, besides DIALECTS) with these fault scripts, and a gateway before them.
 
-    `rates` are by the id of a key; `room`, by endpoint, is how many requests it works on at once. Answers are kept in `store` as
-    `caching` says. With `apis`, all endpoints and models are for those instead of chat alone.
+    `rates` and `budgets` are by the id of a key; `room`, by endpoint, is how many requests it works on at once. Answers are kept in
+    `store` as `caching` says. With `apis`, all endpoints and models are for those instead of chat alone. `embeds` are more endpoints,
+    which embed, and the country of each.
     """
     bounds = bounds or Bounds()
     loop = asyncio.get_running_loop()
     async with AsyncExitStack() as stack:
         simulators, places = {}, {}
-        for endpoint, dialect in {**DIALECTS, **(dialects or {})}.items():
+        for endpoint, dialect in {**DIALECTS, **dict.fromkeys(embeds, "mistral"), **(dialects or {})}.items():
             simulator = Simulator(dialect, script=list((scripts or {}).get(endpoint, ())), name=endpoint)
             simulators[endpoint] = await stack.enter_async_context(simulator)
             places[endpoint] = Place(simulator.port, dialect, simulator.dialect.prefixes[0])
-        policy = snapshot(places, bounds)
+        policy = embedding(snapshot(places, bounds), embeds, places) if embeds else snapshot(places, bounds)
         policy = replace(policy, policy=replace(policy.policy, caching=tuple(caching)))
-        keys = {name: replace(key, rates=(rates or {}).get(name)) for name, key in policy.access.keys.items()}
+        keys = {
+            name: replace(key, rates=(rates or {}).get(name), budgets=budgets.get(name, ()))
+            for name, key in policy.access.keys.items()
+        }
         policy = replace(policy, access=replace(policy.access, keys=keys))
         for endpoint, has in (room or {}).items():
             tariff = Tariff(capacity=has if isinstance(has, Capacity) else Capacity(Decimal(0), has))
@@ -147,7 +158,8 @@ async def in_process(
             cache = SharedCache(store, SECRET, forms, bounds, clock, loop, meter.kept, defects.append)
             stack.push_async_callback(cache.close)
         watched, warmth = Watched(upstreams, live, clock), WarmPrefixes(b"secret").under(affinity)
-        world = World(clock, watched, ledger, live, meter, bounds, lambda: next(counter), defects.append, limiter, cache, warmth)
+        draw = lambda: next(counter)  # noqa: E731
+        world = World(clock, watched, ledger, live, meter, bounds, draw, defects.append, limiter, cache, warmth, Asides())
         plane = Plane(world, policy, demo=False)
         listener = socket.create_server(("127.0.0.1", 0))
         server = Server(plane, listener, tick_s=0.01)

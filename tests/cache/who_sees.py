@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import orjson
+from embedding_world import embedding
 from fake_ports import FakeAside, FakeClient, FakeClock, FakeLedger, FakeLive, FakeMeter
 from small_world import NOW, Place, snapshot
 from store_servers import Server
@@ -20,7 +21,7 @@ from gateway.core.bounds import Bounds
 from gateway.core.decide import Decision
 from gateway.core.exchange import ANY, Attempt, Ended, Fault, Needs, Outcome, Recall, Request, Scope, Usage, Wish
 from gateway.core.facts import NO, YES, RequestFacts
-from gateway.core.policy import Caching, Deployment, FactTest, Keeper, LabelTest, Places, Policy, Rule, Semantic, Snapshot
+from gateway.core.policy import Caching, FactTest, Keeper, LabelTest, Places, Policy, Rule, Semantic, Snapshot
 from gateway.core.terms import Effect
 from gateway.core.view import View
 from gateway.pipeline import World, exchange
@@ -102,8 +103,7 @@ class Rulebook:
     # --- and the policy that says so
 
     def policy(self) -> Snapshot:
-        found = snapshot({name: Place() for name in CHAT_AT})
-        embedding = _embedding(found)
+        found = embedding(snapshot({name: Place() for name in CHAT_AT}), EMBED_AT)
         rules = [
             Rule("german", Effect.PERMIT, (FactTest("region", frozenset({"DE"})),), ((LabelTest("processed_in", self.german),),)),
             Rule("chinese", Effect.PERMIT, (FactTest("region", frozenset({"CN"})),), ((LabelTest("processed_in", self.chinese),),)),
@@ -116,26 +116,12 @@ class Rulebook:
         policy: Policy = replace(
             found.policy,
             hash=f"{hash(self):x}",
-            deployments=tuple(sorted((*found.policy.deployments, *embedding), key=lambda one: one.id)),
-            models={**found.policy.models, "embed": embedding[0].model},
             rules=tuple(rules),
             gateway=replace(found.policy.gateway, processed_in=both),
             stores=(Keeper("cache", "store", "ours", store, store, (), "env:URL"),),
             caching=tuple(line.entry(f"{number}") for number, line in enumerate(self.lines)),
         )
         return replace(found, policy=policy)
-
-
-def _embedding(found: Snapshot) -> list[Deployment]:
-    """The places that embed."""
-    like = found.policy.deployments[0]
-    places = []
-    for name, country in EMBED_AT.items():
-        labels = Places(frozenset({country}))
-        endpoint = replace(like.endpoint, id=name, processed_in=labels, operated_under=labels, apis=frozenset({"embeddings"}))
-        model = replace(like.model, id="embed", apis=frozenset({"embeddings"}))
-        places.append(replace(like, id=f"{name}/embed", endpoint=endpoint, model=model, processed_in=labels, operated_under=labels))
-    return places
 
 
 def cosine(one: "Asked", other: "Asked") -> float:

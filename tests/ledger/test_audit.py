@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from small_world import NOW, snapshot
 
 from gateway.core.decide import Decision
-from gateway.core.exchange import Attempt, Needs
+from gateway.core.exchange import Attempt, Kept, Needs, Recall, Recalled, Unlike
 from gateway.core.live import ALL_WELL, Blocked, LiveState
 from gateway.core.pricing import Price, Tariff
 from gateway.core.settlement import excluded_words
@@ -68,6 +68,27 @@ def test_an_exchange_is_two_lines_and_a_further_attempt_is_one_more(tmp_path: Pa
     assert price is not None
     assert end["cost_basis"] == "reported" and end["cost_usd"] == f"{price.cost(SERVED.usage):f}"  # type: ignore[arg-type]
     assert "decision" not in end
+
+
+def test_a_side_call_says_whose_it_is_and_its_decision_comes_again(tmp_path: Path) -> None:
+    ledger, decision = audit(tmp_path), decided(View(world(), NOW))
+    side = replace(request(decision), id="rg-1-side", side_of="rg-1")
+    ledger.begun(side, decision, Attempt(1, decision.routes[0].deployment))
+    ledger.settled(replace(settlement(decision, SERVED), request=side))
+    far = replace(settlement(decision, SERVED), recalled=Recalled(Recall.MISS, unlike=Unlike.FAR))
+    ledger.settled(far)
+    kept, place = Kept("one/alpha", "rg-0", NOW, SERVED.usage, b"the content"), decision.routes[0].deployment
+    near = Recalled(Recall.NEAR, kept, place, likeness=0.987654321)
+    ledger.settled(replace(settlement(decision), status=200, code="", recalled=near))
+    begun, made, miss, given = records(tmp_path)
+    assert (begun["side_of"], made["side_of"]) == ("rg-1", "rg-1")
+    assert "side_of" not in miss
+    assert miss["cache"] == {"how": "miss", "unlike": "far"}
+    assert (given["cache"]["how"], given["cache"]["made_by"], given["cache"]["likeness"]) == ("near", "rg-0", 0.9877)
+    assert given["cost_usd"] == "0" and float(given["cache"]["avoided_usd"]) > 0
+    (recorded,) = [found for found in decisions(tmp_path) if isinstance(found, Recorded) and found.id == "rg-1-side"]
+    assert Replay(world()).made(recorded.decision, recorded.text)[1]
+    assert find(tmp_path, "rg-1-side") == recorded
 
 
 def test_what_was_charged_to_books_stands_in_the_line(tmp_path: Path) -> None:

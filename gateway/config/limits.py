@@ -73,6 +73,7 @@ ORDERED: Final = (
     ("held_bytes_max", "stream_bytes_max"),
     ("cache_entry_bytes_max", "cache_tenant_bytes_max"),
     ("cache_tenant_bytes_max", "cache_bytes_max"),
+    ("cache_near_wait_s_max", "keepalive_after_s"),
 )
 """Pairs of limits of which the first may not be above the second."""
 

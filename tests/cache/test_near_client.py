@@ -196,6 +196,24 @@ def test_a_side_call_that_fails_or_stalls_costs_nobody_an_answer(server: Server,
     run(main)
 
 
+def test_who_hangs_up_meanwhile_leaves_nothing_behind(server: Server) -> None:
+    async def main() -> None:
+        async with near(server, scripts={"here": [{"fault": "stall"}]}) as a:
+            asked = asyncio.ensure_future(a.ask(content=SUMMER))
+            await a.gateway.simulators["here"].received(1)
+            asked.cancel()
+            call, client = await a.gateway.ledger.settlement(1), await a.gateway.ledger.settlement(2)
+            assert (call.request.side_of, call.status, client.status) == (client.request.id, 0, 0)
+            await a.gateway.simulators["here"].journal.aborted(1)
+            assert a.gateway.cache is not None
+            await a.kept()
+            assert len(a.gateway.cache.flights) == 0
+            a.gateway.simulators["here"].set_script([])
+            assert (await a.ask(content=SUMMER)).headers["x-gateway-cache"] == "miss", "and nobody waits for it"
+
+    run(main)
+
+
 def test_side_calls_are_charged_to_the_key_s_budget_and_stop_where_it_ends(server: Server) -> None:
     async def main() -> None:
         # a side call is held at 100 dollars a million tokens of the whole prompt, the request itself at a hundredth

@@ -117,8 +117,8 @@ async def in_process(
     """Simulators of these dialects (by endpoint, besides DIALECTS) with these fault scripts, and a gateway before them.
 
     `rates` and `budgets` are by the id of a key; `room`, by endpoint, is how many requests it works on at once. Answers are kept in
-    `store` as `caching` says. With `apis`, all endpoints and models are for those instead of chat alone. `embeds` are more endpoints,
-    which embed, and the country of each.
+    `store` as `caching` says. With `apis`, all endpoints and models are for those instead of chat alone. `embeds` are endpoints
+    that embed, besides, and the country of each.
     """
     bounds = bounds or Bounds()
     loop = asyncio.get_running_loop()

@@ -279,7 +279,7 @@ def test_mistakes_of_likeness_are_told(tmp_path: Path, semantic: str, told: str)
 def test_explain_says_that_an_answer_may_be_given_by_likeness() -> None:
     entries = (Caching("a", (FactTest("tenant", frozenset({"clinic"})),), 3600, semantic=NEAR),)
     told = as_text(decision(entries))
-    assert "kept for 3,600 s, for all of tenant/clinic" in told
+    assert "3,600 s" in told and "all of tenant/clinic who ask the same" in told
     assert "by likeness as well, from a cosine of 0.95 of alpha" in told
     assert "embed may be called nowhere" in told
     assert "by likeness" not in as_text(decision((Caching("a", (), 3600),)))

@@ -50,5 +50,6 @@ def overshoot(terms: Terms, workers: int, largest: int = 1) -> Overshoot:
         case WhenLost.SHARE if workers == 1:
             return Overshoot(answering, 0, f"{exact}; while the store is lost its only worker goes on")
         case WhenLost.SHARE:
-            how = f"each of {workers} workers has an even share of what it last heard was left, at most 5 s before"
+            heard = "what it last heard was left, at most 5 s before, or 30 s where nobody used it"
+            how = f"each of {workers} workers has an even share of {heard}"
             return Overshoot(answering, of.amount, f"{exact}; while the store is lost {how}")

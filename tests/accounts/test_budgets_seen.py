@@ -8,9 +8,11 @@ from inprocess import run
 from limited import Limited, world
 from valkey_plain import PlainStore, Server
 
+from gateway.core.accounts import Book, Terms
 from gateway.core.budgets import TOKENS, Budget
 from gateway.core.limits import budgets_of_holders
 from gateway.state.accounts.keeping import LeasedAccounts
+from gateway.state.accounts.leased import BEAT_S, IDLE_S
 from gateway.state.accounts.port import Said
 from gateway.state.limits import AccountLimiter
 from gateway.worker import LOOK_AGAIN_S
@@ -56,5 +58,24 @@ def test_what_others_have_spent_is_seen_without_a_request(server: Server) -> Non
         assert [(row["id"], row["left"]) for row in limiter.rows(NOW)] == [(names[0], 600)]
         await until(lambda: limiter.looked_at == 1)
         await looker.close()
+
+    run(main)
+
+
+def test_budgets_that_nobody_uses_are_looked_at_in_turn(server: Server) -> None:
+    async def main() -> None:
+        moment, many = [NOW], 300
+        found = accounts(server, "w-1", moment)
+        store = found._store
+        assert isinstance(store, PlainStore)
+        kept = [found.open(Terms(f"budget/key/k-{number}/tokens-day", Book(1000, "day"))) for number in range(many)]
+        await until(lambda: all(account.untouched for account in kept))
+        moment[0] += IDLE_S + BEAT_S
+        await until(lambda: not found._awake)  # each has been looked at once more, and sleeps
+        before = store.asked
+        moment[0] += BEAT_S
+        await until(lambda: store.asked > before + 1)
+        assert store.asked - before <= many / 10
+        await found.close()
 
     run(main)

@@ -87,6 +87,10 @@ class LeasedBook(Leased):
         since_s = now - self._contact
         return super().due(now) or (not self._lost and since_s >= (POST_S if self._unsaid else BEAT_S))
 
+    def quiet(self, now: float) -> bool:
+        """And nothing is to be said of it."""
+        return not self._unsaid and super().quiet(now)
+
     def returned(self, now: float) -> None:
         """All is said again; and as others have to do so too, what the store grants is not relied on yet."""
         self._unsaid.update(self._totals)

@@ -6,6 +6,7 @@ While the store is lost nothing is sent; each account goes by its terms until it
 
 import asyncio
 from collections.abc import Callable
+from math import ceil
 from typing import Final
 from weakref import WeakValueDictionary
 
@@ -18,7 +19,8 @@ from gateway.state.store.port import Asked, Store, StoreLost
 
 FLUSH_S: Final = 0.02
 URGENT_S: Final = 0.001  # requests that arrive together near a limit share one message
-TICK_S: Final = 0.25  # how often all accounts are looked at for what is due
+TICK_S: Final = 0.25  # how often accounts in use are looked at for what is due
+ASLEEP_S: Final = 30.0  # and all others, in turn: there may be as many as keys times limits, and each look takes a microsecond
 RETRY_S: Final = 0.25  # after a flush that failed; more is for the store's own breaker to say
 PIPELINE_MAX: Final = 512  # messages: 1 to 2 ms of the store's time, so that WAIT_S is enough for whoever waits
 CLOSE_TIMES: Final = 3  # that what is left is tried to be said when the worker ends
@@ -53,6 +55,9 @@ class LeasedAccounts:
         self._store_now = store_now
         self._known: WeakValueDictionary[str, Leased] = WeakValueDictionary()  # as long as anybody has it, an id is one object
         self._alive: dict[str, Leased] = {}  # those that must be, though nobody else has them
+        self._awake: dict[str, Leased] = {}  # those that something is leased, held, or to be said of
+        self._turn: list[Leased] = []  # those whose turn comes before all have had theirs
+        self._turns = 0  # at a time
         self._marked: list[Leased] = []
         self._urgent = False
         self._flushing: asyncio.Task[None] | None = None
@@ -75,6 +80,7 @@ class LeasedAccounts:
             self._known[terms.id] = account
             if not self._store.up:
                 account.lose(self.now())
+                self._awake[terms.id] = account
             elif isinstance(account, LeasedBook):
                 self.mark(account)  # a budget should know what is left of it before anybody asks
         return account
@@ -107,7 +113,7 @@ class LeasedAccounts:
         if not account.marked:
             account.marked = True
             self._marked.append(account)
-            self._alive[account.terms.id] = account
+            self._alive[account.terms.id] = self._awake[account.terms.id] = account
             self._schedule()
 
     def urge(self, account: Leased) -> None:
@@ -192,8 +198,9 @@ class LeasedAccounts:
             if self._closing:
                 account.marked = True
                 self._marked.append(account)
-        for account in list(self._known.values()):
+        for name, account in list(self._known.items()):
             account.lose(now)
+            self._awake[name] = account
 
     def _back(self) -> None:
         now = self.now()
@@ -202,15 +209,27 @@ class LeasedAccounts:
             account.returned(now)
 
     def _look(self) -> None:
-        """Look at all accounts for what is due, and forget those that nobody misses."""
+        """Look at the accounts in use for what is due, and at some of the others; forget those that nobody misses."""
         self._tick = self._loop.call_later(TICK_S, self._look)
-        now, up = self.now(), self._store.up
-        for account in list(self._known.values()):
-            if not up:
+        now = self.now()
+        if not self._store.up:
+            for account in list(self._known.values()):
                 account.lose(now)
-            elif now - self._tried >= RETRY_S and account.due(now):
+            return
+        asks = now - self._tried >= RETRY_S
+        for name, account in list(self._awake.items()):
+            if asks and account.due(now):
+                self.mark(account)
+            elif not account.marked and account.quiet(now):
+                del self._awake[name]
+        if not self._turn:
+            self._turn = list(self._known.values())
+            self._turns = ceil(len(self._turn) * TICK_S / ASLEEP_S)
+        for _ in range(min(self._turns, len(self._turn))):
+            account = self._turn.pop()
+            if asks and account.due(now):
                 self.mark(account)
             elif not account.marked and account.forgettable(now):
                 self._alive.pop(account.terms.id, None)
-        if up and now - self._beaten >= BEAT_S:
+        if now - self._beaten >= BEAT_S:
             self._schedule()

@@ -265,6 +265,11 @@ class Leased(ABC):
             return now >= self._retry
         return now - self._contact >= (CHECK_S if self._free else BEAT_S if self._held else inf)
 
+    def quiet(self, now: float) -> bool:
+        """Whether nothing is leased or held of it, nobody waits for it, and nobody has used it for a while."""
+        busy = self._lost or self._free or self._held or self._waiting or self._asking
+        return not busy and now - self._used_at >= IDLE_S
+
     def forgettable(self, now: float) -> bool:
         """Whether nothing would be missed if it were forgotten."""
         busy = self._held or self._waiting or self._asking or now - self._used_at < IDLE_S

@@ -16,7 +16,7 @@ from gateway.config.vocabulary import MODEL
 from gateway.config.words import listed, nearest
 from gateway.core.policy import Semantic
 
-VECTORS: Final = 64  # of a partition: what is asked most lately; comparing with them takes 0.3 ms of a worker
+VECTORS: Final = 64  # of a partition: what is asked most lately; comparing with them takes 0.6 ms of a worker
 VECTORS_MAX: Final = 256  # four times as much, which all others of the worker wait for
 COSINE_MIN: Final = Decimal("0.01")  # above 0: at 0 any text is like any other
 

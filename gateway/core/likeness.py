@@ -118,7 +118,7 @@ def _components(one: Embedding) -> tuple[float, ...]:
 def nearest(to: Embedding, others: Iterable[Embedding]) -> list[tuple[float, int]]:
     """The cosines of the BEST of `others` (by their signs) to `to`, with the number of each, the nearest first.
 
-    With 64 of 1,024 components 0.3 ms: 0.5 µs for the signs of each, and 65 µs for each cosine.
+    With 64 of 1,024 components 0.3 ms: 0.5 µs for the signs of each, and 55 µs for each cosine.
     """
     signs, dimensions = to.signs, to.dimensions
     sieved = sorted(

@@ -30,7 +30,7 @@ class ChatForm:
             return None
         found = orjson.loads(body)
         choices = found.get("choices")
-        if found.get("object") != ANSWER or not choices or any("audio" in choice["message"] for choice in choices):
+        if found.get("object") != ANSWER or not choices or any(choice["message"].get("audio") for choice in choices):
             return None
         return body if _ended(request, (choice.get("finish_reason") for choice in choices)) else None
 

@@ -101,6 +101,19 @@ def test_the_second_is_given_what_the_first_was_and_costs_nothing(server: Server
     run(main)
 
 
+@pytest.mark.parametrize("dialect", ["llamacpp", "mistral", "openai", "vllm", "zai"])
+def test_answers_of_every_dialect_are_kept(server: Server, dialect: str) -> None:
+    async def main() -> None:
+        async with asking(server, dialects={"one": dialect}) as a:
+            await a.ask()
+            await a.stream(content="Good evening")
+            await a.kept()
+            assert a.gateway.meter.keeps == ["kept", "kept"]
+            assert (await a.ask()).headers["x-gateway-cache"] == "hit"
+
+    run(main)
+
+
 @pytest.mark.parametrize("first", [False, True])
 @pytest.mark.parametrize("usage", [False, True])
 def test_a_stream_and_a_whole_answer_are_kept_as_one(server: Server, first: bool, usage: bool) -> None:

@@ -38,7 +38,7 @@ class Client(Protocol):
         ...
 
     def begin_stream(self, headers: Mapping[str, str]) -> None:
-        """Send a 200 head for server-sent events. Once an exchange."""
+        """Begin a stream of server-sent events: a 200 head, which may wait for the first of them. Once an exchange."""
         ...
 
     def write(self, events: bytes) -> None:

@@ -72,6 +72,7 @@ class DataPlane(asyncio.Protocol):
         self.deadline = self.loop.time() + self.bounds.client_head_s_max
         self.keep_alive = True
         self._gone = False
+        self._unsent_head = b""  # of a stream
         # the request that is being read
         self._reading = Reading.IDLE
         self._url = b""
@@ -507,24 +508,30 @@ class DataPlane(asyncio.Protocol):
         self._stream = Stream.OPEN
         # HTTP/1.0 knows no chunks: the end of the connection is the end of the stream
         coding = b"transfer-encoding: chunked\r\n\r\n" if self._chunked else b"\r\n"
-        self._send(self._head(200, headers) + STREAM + coding)
+        self._unsent_head = self._head(200, headers) + STREAM + coding  # goes with what follows at once: each write is a packet
 
     def write(self, events: bytes) -> None:
-        self._send(b"%x\r\n%b\r\n" % (len(events), events) if self._chunked else events)
+        self._send(self._framed(events))
 
     def forward(self, chunk: bytes, begin: int) -> None:
-        if not self._gone:
-            self.transport.write(chunk if self._chunked else chunk[begin:-2])
+        data = chunk if self._chunked else chunk[begin:-2]
+        if self._unsent_head or self._gone:
+            self._send(data)
+        else:
+            self.transport.write(data)
 
     def end_stream(self, problem: Problem | None) -> None:
-        if problem is not None:
-            self.write(errors.event(problem))
-        if self._chunked:
-            self._send(b"0\r\n\r\n")
+        said = b"" if problem is None else self._framed(errors.event(problem))
+        self._send(said + (b"0\r\n\r\n" if self._chunked else b""))
         self._stream = Stream.ENDED
 
+    def _framed(self, events: bytes) -> bytes:
+        return b"%x\r\n%b\r\n" % (len(events), events) if self._chunked else events
+
     def _send(self, data: bytes) -> None:
-        if not self._gone:  # a transport that is closed raises
+        if self._unsent_head:
+            data, self._unsent_head = self._unsent_head + data, b""
+        if data and not self._gone:  # a transport that is closed raises
             self.transport.write(data)
 
 

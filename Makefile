@@ -9,8 +9,9 @@ ARGS ?=
 demo: $(VENV)/.demo
 	@$(BIN)/python -m gateway demo $(ARGS)
 
-test: $(VENV)/.dev
-	@$(MAKE) --no-print-directory lint types test-only
+# Types are checked beside the tests, which wait for servers now and then: half a minute less.
+test: lint
+	@$(MAKE) --no-print-directory -j2 types test-only
 
 lint: $(VENV)/.dev
 	@$(BIN)/ruff check gateway tests

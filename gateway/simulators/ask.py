@@ -16,7 +16,7 @@ import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import orjson
 
@@ -99,6 +99,36 @@ class Ask:
             if calls := message.get("tool_calls"):
                 out += tokens.pieces(orjson.dumps(calls).decode())
         return out
+
+
+@dataclass(frozen=True)
+class TextsAsk(Ask):
+    """A request that brings one text or several at `field`, as text or as token ids."""
+
+    field: ClassVar[str]
+
+    @property
+    def texts(self) -> Sequence[Sequence[str]]:
+        """Each text as token-sized pieces; a token id is one piece, which reads `<id>`."""
+        found = self.body.get(self.field)
+        if isinstance(found, str):
+            return [tokens.pieces(found)]
+        if not isinstance(found, list) or not found:
+            return []
+        if all(isinstance(item, int) for item in found):
+            return [[f"<{item}>" for item in found]]
+        return [tokens.pieces(t) if isinstance(t, str) else [f"<{i}>" for i in t] for t in found if isinstance(t, str | list)]
+
+    @property
+    def text(self) -> str:
+        return "\n".join("".join(pieces) for pieces in self.texts)
+
+    @property
+    def last(self) -> str:
+        return "".join(self.texts[-1]) if self.texts else ""
+
+    def prompt(self) -> list[str]:
+        return [piece for pieces in self.texts for piece in pieces]
 
 
 def text_of(content: Any) -> str:

@@ -7,11 +7,10 @@ A prompt is text, or token ids, or a list of either; every prompt gets as many c
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gateway.simulators import speech, tokens
-from gateway.simulators.ask import Ask, Usage, said
+from gateway.simulators.ask import Ask, TextsAsk, Usage, said
 
 TOKENS_DEFAULT = 16
 """The longest completion where the request says nothing: OpenAI's, which vLLM keeps."""
@@ -21,20 +20,10 @@ CHOICES_MAX = 128
 
 
 @dataclass(frozen=True)
-class PromptAsk(Ask):
+class PromptAsk(TextsAsk):
     """A request for text completions whose body is a JSON object. Wrong types inside it read as absent."""
 
-    @property
-    def prompts(self) -> Sequence[Sequence[str]]:
-        """Each prompt as token-sized pieces; a token id is one piece, which reads `<id>`."""
-        found = self.body.get("prompt")
-        if isinstance(found, str):
-            return [tokens.pieces(found)]
-        if not isinstance(found, list) or not found:
-            return []
-        if all(isinstance(item, int) for item in found):
-            return [[f"<{item}>" for item in found]]
-        return [tokens.pieces(p) if isinstance(p, str) else [f"<{i}>" for i in p] for p in found if isinstance(p, str | list)]
+    field = "prompt"
 
     @property
     def suffix(self) -> str:
@@ -42,16 +31,8 @@ class PromptAsk(Ask):
         found = self.body.get("suffix")
         return found if isinstance(found, str) else ""
 
-    @property
-    def text(self) -> str:
-        return "\n".join("".join(pieces) for pieces in self.prompts)
-
-    @property
-    def last(self) -> str:
-        return "".join(self.prompts[-1]) if self.prompts else ""
-
     def prompt(self) -> list[str]:
-        return [piece for pieces in self.prompts for piece in pieces] + tokens.pieces(self.suffix)
+        return super().prompt() + tokens.pieces(self.suffix)
 
     def count(self, name: str) -> int:
         """A number of completions that is asked for; 1 where none is."""
@@ -95,7 +76,7 @@ def compose(ask: PromptAsk, *, who: str, created: int, cached: int, prompt_token
     echo = ask.body.get("echo") is True
     texts: list[Text] = []
     own: list[Usage] = []
-    for pieces in ask.prompts:
+    for pieces in ask.texts:
         prompt = "".join(pieces)
         words = said(prompt)
         content = _until_stop(tokens.pieces(speech.answer(who, ask.model, prompt)) if words is None else words, ask)

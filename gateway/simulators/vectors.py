@@ -17,8 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from gateway.simulators import tokens
-from gateway.simulators.ask import Ask
+from gateway.simulators.ask import TextsAsk
 
 DIMENSIONS_MAX = 8_192
 """The longest vectors of any model on offer; more are not given."""
@@ -32,31 +31,10 @@ _WORD = re.compile(rf"[{_CJK}]|[^\W{_CJK}]+")
 
 
 @dataclass(frozen=True)
-class VectorAsk(Ask):
+class VectorAsk(TextsAsk):
     """A request for embeddings whose body is a JSON object. Wrong types inside it read as absent."""
 
-    @property
-    def texts(self) -> Sequence[Sequence[str]]:
-        """Each text as token-sized pieces; a token id is one piece, which reads `<id>`."""
-        found = self.body.get("input")
-        if isinstance(found, str):
-            return [tokens.pieces(found)]
-        if not isinstance(found, list) or not found:
-            return []
-        if all(isinstance(item, int) for item in found):
-            return [[f"<{item}>" for item in found]]
-        return [tokens.pieces(t) if isinstance(t, str) else [f"<{i}>" for i in t] for t in found if isinstance(t, str | list)]
-
-    @property
-    def text(self) -> str:
-        return "\n".join("".join(pieces) for pieces in self.texts)
-
-    @property
-    def last(self) -> str:
-        return "".join(self.texts[-1]) if self.texts else ""
-
-    def prompt(self) -> list[str]:
-        return [piece for pieces in self.texts for piece in pieces]
+    field = "input"
 
     def length(self, name: str, otherwise: int) -> int:
         """How long vectors are to be, as `name` says; `otherwise`, where it says nothing that can be."""

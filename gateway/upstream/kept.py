@@ -5,13 +5,13 @@ Promises: only what ended of itself is kept: every choice said `stop` or `tool_c
 (sound, a kind of delta that is not known here) is not kept.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 import orjson
 
 from gateway.core.exchange import Ended, Outcome, Request, Usage
-from gateway.upstream.canonical import ANSWER, DONE_EVENT, Identity, as_events, usage_event
+from gateway.upstream.canonical import ANSWER, CHUNK, DONE_EVENT, Identity, as_events, usage_event
 from gateway.upstream.sse import DONE, fields
 from gateway.upstream.usage import as_openai
 
@@ -40,11 +40,7 @@ class ChatForm:
             return None
         first: dict[str, Any] = {}
         choices: dict[int, _Choice] = {}
-        for event in events.split(b"\n\n"):
-            _, data = fields(event)
-            if data is None or data == DONE:
-                continue
-            chunk = orjson.loads(data)
+        for chunk in chunks_of(events):
             first = first or chunk
             for part in chunk["choices"]:
                 choice = choices.setdefault(part["index"], _Choice())
@@ -68,10 +64,22 @@ class ChatForm:
     def events(self, answer: bytes, usage: Usage | None) -> bytes:
         """An answer as a stream brings it, up to its end; with `usage`, if that is wanted."""
         found = orjson.loads(answer)
-        tail = DONE_EVENT
-        if usage is not None and usage.reported:
-            tail = usage_event(Identity(found["id"], found["created"], found["model"]), usage) + tail
-        return b"".join(as_events(found)) + tail
+        return b"".join(as_events(found)) + tail_of(found, usage, CHUNK)
+
+
+def chunks_of(events: bytes) -> Iterator[dict[str, Any]]:
+    """The chunks of a whole stream, as a client was written it."""
+    for event in events.split(b"\n\n"):
+        _, data = fields(event)
+        if data is not None and data != DONE:
+            yield orjson.loads(data)
+
+
+def tail_of(answer: Mapping[str, Any], usage: Usage | None, kind: str) -> bytes:
+    """How the stream of an answer ends, whose chunks are of that `kind`; with `usage`, if that is wanted and known."""
+    if usage is None or not usage.reported:
+        return DONE_EVENT
+    return usage_event(Identity(answer["id"], answer["created"], answer["model"]), usage, kind) + DONE_EVENT
 
 
 def _ended(request: Request, finishes: Iterable[object]) -> bool:

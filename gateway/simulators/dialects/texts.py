@@ -30,7 +30,7 @@ class Texts(ABC):
 
     def mistake(self, ask: PromptAsk) -> str | None:
         """What this provider minds in a prompt that the others take, in its own words."""
-        return None if ask.prompts else self.missing
+        return None if ask.texts else self.missing
 
     missing: ClassVar[str]
     """What is said of a prompt that is not there."""

@@ -9,8 +9,7 @@ from typing import Any, Final
 import orjson
 
 from gateway.core.exchange import Ended, Outcome, Request, Usage
-from gateway.upstream.canonical import DONE_EVENT, Identity, usage_event
-from gateway.upstream.sse import DONE, fields
+from gateway.upstream.kept import chunks_of, tail_of
 from gateway.upstream.texts.shape import TEXT, as_events
 from gateway.upstream.usage import as_openai
 
@@ -38,11 +37,7 @@ class CompletionForm:
             return None
         first: dict[str, Any] = {}
         choices: dict[int, dict[str, Any]] = {}
-        for event in events.split(b"\n\n"):
-            _, data = fields(event)
-            if data is None or data == DONE:
-                continue
-            chunk = orjson.loads(data)
+        for chunk in chunks_of(events):
             first = first or chunk
             for part in chunk["choices"]:
                 if not _repeatable(part):
@@ -72,10 +67,7 @@ class CompletionForm:
     def events(self, answer: bytes, usage: Usage | None) -> bytes:
         """An answer as a stream brings it, up to its end; with `usage`, if that is wanted."""
         found = orjson.loads(answer)
-        tail = DONE_EVENT
-        if usage is not None and usage.reported:
-            tail = usage_event(Identity(found["id"], found["created"], found["model"]), usage, TEXT) + tail
-        return b"".join(as_events(found)) + tail
+        return b"".join(as_events(found)) + tail_of(found, usage, TEXT)
 
 
 def _repeatable(choice: dict[str, Any]) -> bool:

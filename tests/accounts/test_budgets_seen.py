@@ -1,32 +1,36 @@
 """A budget that others spend is seen by a worker that nobody asks for it; one that nobody spends is let go again."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import product
 from typing import Any
 
+import pytest
 from inprocess import run
 from limited import Limited, world
 from valkey_plain import PlainStore, Server
 
-from gateway.core.accounts import Book, Terms
+from gateway.core.accounts import Book, Bucket, Slots, Terms
 from gateway.core.budgets import TOKENS, Budget
 from gateway.core.limits import budgets_of_holders
 from gateway.state.accounts.keeping import LeasedAccounts
-from gateway.state.accounts.leased import BEAT_S, IDLE_S
+from gateway.state.accounts.leased import BEAT_S, CHECK_S, IDLE_S
 from gateway.state.accounts.port import Said
 from gateway.state.limits import AccountLimiter
+from gateway.state.store.port import WAIT_S, Asked
 from gateway.worker import LOOK_AGAIN_S
 
 NOW = 1_800_000_000.0
 PATIENCE_S = 10.0
 
 
-def accounts(server: Server, name: str, moment: list[float]) -> LeasedAccounts:
-    def defect(error: BaseException) -> None:
-        raise error
+def raised(error: BaseException) -> None:
+    raise error
 
+
+def accounts(server: Server, name: str, moment: list[float]) -> LeasedAccounts:
     loop = asyncio.get_running_loop()
-    return LeasedAccounts(PlainStore(server), name, lambda: moment[0], loop, defect=defect, store_now=lambda: repr(moment[0]))
+    return LeasedAccounts(PlainStore(server), name, lambda: moment[0], loop, defect=raised, store_now=lambda: repr(moment[0]))
 
 
 async def until(said: Callable[[], Any]) -> None:
@@ -77,5 +81,43 @@ def test_budgets_that_nobody_uses_are_looked_at_in_turn(server: Server) -> None:
         await until(lambda: store.asked > before + 1)
         assert store.asked - before <= many / 10
         await found.close()
+
+    run(main)
+
+
+class Watching(PlainStore):
+    """Looks at something while each message is under way: it is sent, and its answer not heard."""
+
+    def __init__(self, server: Server, look: Callable[[], None]) -> None:
+        super().__init__(server)
+        self.look = look
+
+    async def run_all(self, asked: Sequence[Asked], wait_s: float = WAIT_S) -> list[Any]:
+        answers = await super().run_all(asked, wait_s)
+        self.look()
+        return answers
+
+
+@pytest.mark.parametrize(("of", "used"), [(Slots(100), 0), *product((Bucket(100, 60), Book(100, "day")), (0, 10, 30))])
+def test_what_is_given_back_or_owed_counts_while_it_is_being_said(server: Server, of: Bucket | Slots | Book, used: int) -> None:
+    async def main() -> None:
+        looked: list[int] = []
+        moment = [NOW]
+        accounts = LeasedAccounts(
+            Watching(server, lambda: looked.append(account.left(NOW))), "w-1", lambda: moment[0], asyncio.get_running_loop(),
+            defect=raised, store_now=lambda: repr(NOW),
+        )  # fmt: skip
+        account = accounts.open(Terms("any/lab/it", of))
+        assert account.take(10, NOW) is Said.ASK and await account.ask(10, NOW)
+        account.settle(10, used, NOW)
+        looked.clear()
+
+        def idle() -> bool:
+            moment[0] += CHECK_S  # by the worker's clock alone, or the bucket would refill
+            return bool(looked) and not account._free and account.quiet(moment[0])
+
+        await until(idle)
+        assert set(looked) == {100 - used}
+        await accounts.close()
 
     run(main)

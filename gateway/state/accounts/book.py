@@ -100,7 +100,7 @@ class LeasedBook(Leased):
 
     def _message(self, kept: int, need: int, least: int, ahead: int) -> Asked:
         if not self._lost:
-            self._free = kept  # what was below 0 is in the totals that are said
+            self._keep(kept)  # what was below 0 is in the totals that are said
         self._number += 1
         self._said, self._unsaid = self._unsaid, set()
         totals = {number: self._totals[number] for number in self._said if number in self._totals}

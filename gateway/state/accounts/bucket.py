@@ -88,13 +88,15 @@ class LeasedBucket(Leased):
     def _message(self, kept: int, need: int, least: int, ahead: int) -> Asked:
         give = owed = 0
         if not self._lost:
-            give, owed, self._free = max(0, int(self._free) - kept), max(0, -int(self._free)), kept
+            give, owed = max(0, int(self._free) - kept), max(0, -int(self._free))
+            self._keep(kept)
         self._owed = owed
         of = self._of
         return Asked(BUCKET, (self._key,), (of.amount, of.per_s, give, owed, need, least, ahead, self._keeper.store_now))
 
     def _unsent(self) -> None:
         self._free -= self._owed
+        self._rest += self._owed
         self._owed = 0
 
     # --- while the store is lost: a bucket of its own, as large as this worker's share, with its share of what was left ----

@@ -285,6 +285,12 @@ class Leased(ABC):
         """What is in the store, as far as is known."""
         return self._rest
 
+    def _keep(self, kept: int) -> None:
+        """Have `kept` free. What is given back is in the store from here on, and what is owed is not: `left` is the same before the
+        store answers as after it."""
+        self._rest += self._free - kept
+        self._free = kept
+
     @abstractmethod
     def _message(self, kept: int, need: int, least: int, ahead: int) -> Asked:
         """Reduce `_free` to `kept`, and say so. Of a lost store nothing is asked but how it is, and `_free` stays."""

@@ -47,7 +47,7 @@ class LeasedSlots(Leased):
 
     def _message(self, kept: int, need: int, least: int, ahead: int) -> Asked:
         if not self._lost:
-            self._free = kept
+            self._keep(kept)
         self._number += 1
         keeper, amount = self._keeper, self._terms.of.amount
         said = (amount, keeper.incarnation, self._number, self._held + kept, need, least, ahead, int(LEASE_S), keeper.store_now)

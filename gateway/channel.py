@@ -36,7 +36,7 @@ class Start:
     epoch: int = 0  # of the snapshot: counts the switches from one to another
     stores: dict[str, str] = field(default_factory=dict, repr=False)  # URLs of shared stores by name; they may hold passwords
     cache_spot: Spot | None = None  # which of them the cache is in
-    cache_secret: bytes = field(default=b"", repr=False)  # what seals it
+    cache_secret: bytes = field(default=b"", repr=False)  # what seals it; also makes the key of what is said of prompts
     checked: dict[str, Checked] = field(default_factory=dict)  # endpoints, as `Health`
 
 

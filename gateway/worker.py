@@ -32,6 +32,7 @@ from gateway.pipeline import World
 from gateway.state.accounts.keeping import LeasedAccounts
 from gateway.state.accounts.local import LocalAccounts
 from gateway.state.cache.opening import Opener
+from gateway.state.cache.secret import derived
 from gateway.state.hints import Hints
 from gateway.state.limits import AccountLimiter
 from gateway.state.live import LocalLive
@@ -39,6 +40,7 @@ from gateway.state.store.port import Store
 from gateway.state.store.remote import RemoteStore
 from gateway.state.store.url import parse
 from gateway.state.warm import WarmPrefixes
+from gateway.state.warm_shared import LABEL, WarmShared
 from gateway.state.watching import Watched
 from gateway.upstream.address import Address
 from gateway.upstream.http import Transport, address_of
@@ -94,7 +96,11 @@ class Worker:
             self.meter.kept,
             defects.report,
         )
-        self.warm = WarmPrefixes(os.urandom(32))
+        self.warm = WarmPrefixes(derived(start.cache_secret, LABEL) if start.cache_secret else os.urandom(32))
+        self._shared: WarmShared | None = None
+        if self.store is not None and start.cache_secret:
+            self._shared = WarmShared(self.store, self.warm, self.clock, os.urandom(8).hex(), defects.report)
+            self._shared.adopt(snapshot.policy)
         affinity = snapshot.policy.affinity
         upstreams = Upstreams(self.transport, self._addresses, start.secrets, bounds, self.clock, loop, affinity)
         world = World(
@@ -150,6 +156,8 @@ class Worker:
         self._open_accounts()
         self.live.adopt(bounds, deployments, renewed)
         self.opener.adopt(switch.prepared.timeline.snapshot.policy)
+        if self._shared is not None:
+            self._shared.adopt(switch.prepared.timeline.snapshot.policy)
         self.transport.bounds = bounds
         self.transport.retire(switch.addresses.values())
         self._addresses = switch.addresses
@@ -176,6 +184,8 @@ class Worker:
         self.ledger.close()
         if self._hints is not None:
             self._hints.close()
+        if self._shared is not None:
+            self._shared.close()
         await self.opener.close()
         for store in self._stores.values():
             await store.close()

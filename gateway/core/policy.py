@@ -93,6 +93,11 @@ class Endpoint:
     rates: Rates | None = None  # of all that is sent there
     health: HealthCheck | None = None  # None: it is not asked
 
+    @property
+    def at(self) -> str:
+        """Where it is, as workers say it to each other: of two places of one name, only one is meant."""
+        return f"{self.scheme}://{self.host}:{self.port}"
+
 
 @dataclass(frozen=True, slots=True)
 class Model:

@@ -131,7 +131,7 @@ class LocalLive:
     def _learn(self, deployment: Deployment) -> None:
         self._known.add(deployment.id)
         self._members.setdefault(deployment.endpoint.id, []).append(deployment.id)
-        self._at[deployment.endpoint.id] = f"{deployment.endpoint.scheme}://{deployment.endpoint.host}:{deployment.endpoint.port}"
+        self._at[deployment.endpoint.id] = deployment.endpoint.at
         if (capacity := deployment.tariff.capacity) is not None:
             self._room[deployment.endpoint.id] = max(1, capacity.concurrency // self._workers)
             if capacity.queue is not None:

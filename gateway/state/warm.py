@@ -1,15 +1,17 @@
-"""Which places read the beginning of a prompt before, so that they need not read it again: of one worker, a short while, in memory.
+"""Which places read the beginning of a prompt before, so that they need not read it again: for a short while, in memory.
 
-A beginning goes by a hash of the tools and the messages up to one of them, keyed with a secret of this process and the tenant: no
-text is kept, and no tenant meets another's. What comes of it only orders routes. Promises: what is remembered is bounded, whatever
-is asked, and what is hashed of one request is, too; without `affinity` in the policy, none of this runs.
+A beginning goes by a hash of the tools and the messages up to one of them, keyed with a secret of ours and the tenant: no text is
+kept, and no tenant meets another's. What comes of it only orders routes. Promises: what is remembered is bounded, whatever is
+asked, and what is hashed of one request is, too; what others say (warm_shared.py) pushes out nothing that was noted here; without
+`affinity` in the policy, none of this runs.
 """
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Final
+from math import inf
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import orjson
 
@@ -21,7 +23,8 @@ from gateway.core.rank import coarse_below
 if TYPE_CHECKING:
     from hashlib import _Hash
 
-ENTRIES_MAX: Final = 16_384  # beginnings remembered, the longest unused go first: with few places each, below 8 MB
+ENTRIES_MAX: Final = 16_384  # beginnings noted here, and as many that others told of; the longest unused go first. 8 MB each
+DIGEST_BYTES: Final = 16  # of the hash, so that whoever sees one can't go on from it: half of SHA-256's state stays unknown
 PLACES_MAX: Final = 8  # of one beginning; more of them are no preference any more
 NOTED_LAST: Final = 7  # of a request's beginnings, besides the first: an edited or branched conversation goes back few messages
 MESSAGES_MAX: Final = 512  # hashed of one request; longer conversations are known by these
@@ -31,45 +34,89 @@ HASHED_BYTES_MAX: Final = 1_048_576  # of one request: below a millisecond, and 
 Beginning = tuple[bytes, int]
 """The digest that it goes by, and about how many tokens it has."""
 
+Note = tuple[int, float, float]
+"""Tokens; until when (UTC seconds) a place is taken to know them; and until when others take it to, as far as they were told."""
+
+AGAIN: Final = 0.25  # of the time that a place is taken to know: others may think of it as so much shorter, and be told the less
+
+
+class Tell(Protocol):
+    """Who tells others what a place has read. False: not this time."""
+
+    def __call__(self, digest: bytes, deployment: str, tokens: int, until: float, /) -> bool: ...
+
+
+NOTHING: Final[Mapping[str, Note]] = {}
+
+
+class Notes(OrderedDict[bytes, dict[str, Note]]):
+    """What is known of so many beginnings at the most: by digest, places and what they have read."""
+
+    def __init__(self, entries_max: int) -> None:
+        super().__init__()
+        self._entries_max = entries_max
+
+    def put(self, digest: bytes, deployment: str, note: Note) -> None:
+        """Know this, and the longest unused no more if there is too much."""
+        places = self.get(digest)
+        if places is None:
+            if len(self) >= self._entries_max:
+                self.popitem(last=False)
+            places = self[digest] = {}
+        else:
+            self.move_to_end(digest)
+            places.pop(deployment, None)
+            if len(places) >= PLACES_MAX:
+                del places[next(iter(places))]
+        places[deployment] = note
+
+    def told(self, digest: bytes, deployment: str) -> float:
+        """Until when others take `deployment` to know it (UTC seconds)."""
+        note = self.get(digest, NOTHING).get(deployment)
+        return -inf if note is None else note[2]
+
+    def of(self, digest: bytes, now: float) -> Mapping[str, Note]:
+        """By deployment, of those that are taken to know it at `now` (UTC seconds)."""
+        if digest not in self:
+            return NOTHING
+        found = {name: note for name, note in self[digest].items() if now < note[1]}
+        if not found:
+            del self[digest]
+        return found
+
 
 class WarmPrefixes:
-    """What is remembered. `secret` is this process's own: what is seen of one says nothing of another."""
+    """What is remembered. Whoever has another `secret` knows all of it by other names. `tell` is set by whoever passes notes on."""
 
     def __init__(self, secret: bytes, entries_max: int = ENTRIES_MAX) -> None:
         self._secret = secret
-        self._entries_max = entries_max
-        self._places: OrderedDict[bytes, dict[str, tuple[int, float]]] = OrderedDict()  # deployment -> tokens, until (UTC seconds)
-
-    def __len__(self) -> int:
-        return len(self._places)
+        self.noted, self.heard = Notes(entries_max), Notes(entries_max)
+        self.tell: Tell | None = None
 
     def under(self, affinity: Affinity | None) -> "Warm | None":
         """The port Warmth, by these terms. What is remembered outlives a change of them."""
         return None if affinity is None else Warm(self, affinity, self._secret)
 
-    def note(self, digest: bytes, deployment: str, tokens: int, until: float) -> None:
-        """`deployment` has read `tokens` of it, and is taken to know them `until` (UTC seconds)."""
-        places = self._places.get(digest)
-        if places is None:
-            if len(self._places) >= self._entries_max:
-                self._places.popitem(last=False)
-            places = self._places[digest] = {}
-        else:
-            self._places.move_to_end(digest)
-            places.pop(deployment, None)
-            if len(places) >= PLACES_MAX:
-                del places[next(iter(places))]
-        places[deployment] = (tokens, until)
+    def note(self, digest: bytes, deployment: str, tokens: int, now: float, for_s: float) -> None:
+        """`deployment` has read `tokens` of it by `now` (UTC seconds), and is taken to know them for `for_s`."""
+        until, told = now + for_s, -inf
+        if self.tell is not None:
+            told = max(self.noted.told(digest, deployment), self.heard.told(digest, deployment))
+            if told < until - AGAIN * for_s and self.tell(digest, deployment, tokens, until):
+                told = until
+        self.noted.put(digest, deployment, (tokens, until, told))
 
-    def read_by(self, digest: bytes, now: float) -> Mapping[str, int]:
-        """Tokens by deployment, of those that are taken to know them at `now` (UTC seconds)."""
-        places = self._places.get(digest)
-        if places is None:
-            return {}
-        found = {name: tokens for name, (tokens, until) in places.items() if now < until}
-        if not found:
-            del self._places[digest]
-        return found
+    def hear(self, digest: bytes, deployment: str, tokens: int, until: float) -> None:
+        """Others say that `deployment` has read `tokens` of it, and may be taken to know them `until` (UTC seconds)."""
+        self.heard.put(digest, deployment, (tokens, until, until))
+
+    def read_by(self, digest: bytes, now: float) -> Mapping[str, Note]:
+        """What is taken to be known of it at `now` (UTC seconds), by deployment; of two notes of one, what lasts longer."""
+        noted = self.noted.of(digest, now) if digest in self.noted else NOTHING  # asked of up to MESSAGES_MAX, most of them unknown
+        heard = self.heard.of(digest, now) if digest in self.heard else NOTHING
+        if not noted or not heard:
+            return noted or heard
+        return {**heard, **{name: note for name, note in noted.items() if name not in heard or note[1] >= heard[name][1]}}
 
 
 class Warm:
@@ -85,11 +132,11 @@ class Warm:
         beginnings: Sequence[Beginning] = ()
         if request.needs.prompt_tokens >= self._affinity.min_tokens and (parts := _parts(request.body)):
             beginnings = self._beginnings(request, parts)
-        session = self._keyed(request, b"session", request.session.encode()).digest() if request.session else b""
+        session = self._keyed(request, b"session", request.session.encode()).digest()[:DIGEST_BYTES] if request.session else b""
         return WarmTrail(self._known, self._affinity, request, beginnings, session)
 
     def _keyed(self, request: Request, what: bytes, text: bytes = b"") -> "_Hash":
-        """The secret first: a good key where no digest leaves the process. BLAKE2, with one of its own, takes twice as long."""
+        """The secret first: a good key, as half of a digest is all that is used. BLAKE2, with a key, takes twice as long."""
         tenant = ",".join(sorted(request.facts.tenant)).encode()
         return sha256(b"%b%b\0%b\0%b" % (self._secret, what, tenant, text))
 
@@ -106,7 +153,7 @@ class Warm:
             size += len(piece)
             tokens = prompt * size // total
             if tokens >= least and number:  # number 0 are the tools, which no prompt ends with
-                found.append((hashed.copy().digest(), tokens))
+                found.append((hashed.copy().digest()[:DIGEST_BYTES], tokens))
         return found
 
 
@@ -157,19 +204,19 @@ class WarmTrail:
             for name in self._known.read_by(digest, now):
                 warm.setdefault(name, tokens)
         if self._session:
-            for name, tokens in self._known.read_by(self._session, now).items():
+            for name, (tokens, _, _) in self._known.read_by(self._session, now).items():
                 warm[name] = max(warm.get(name, 0), min(tokens, prompt))
         counted = {name: coarse_below(tokens) for name, tokens in warm.items() if tokens >= self._affinity.min_tokens}
         return LiveState(state.blocked, state.latency_ms, counted) if counted else state
 
     def read(self, attempt: Attempt, outcome: Outcome, now: float) -> None:
         """The place of `attempt` has read the prompt by `now` (UTC seconds)."""
-        known, name, until = self._known, attempt.deployment.id, now + self._affinity.for_s
+        known, name, for_s = self._known, attempt.deployment.id, self._affinity.for_s
         beginnings = self._beginnings
         for digest, tokens in (*beginnings[:1], *beginnings[1:][-NOTED_LAST:]):
-            known.note(digest, name, tokens, until)
+            known.note(digest, name, tokens, now, for_s)
         if self._session:
             used = outcome.usage
             prompt = used.input if used is not None and used.reported else self._request.needs.prompt_tokens
             if prompt >= self._affinity.min_tokens:
-                known.note(self._session, name, prompt, until)
+                known.note(self._session, name, prompt, now, for_s)

@@ -1,12 +1,13 @@
 """Hints: trouble that one worker has seen makes another look for itself, and nothing else."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
 import pytest
 from fake_ports import FakeClock
+from fake_store import FakeStore
 from hypothesis import given
 from hypothesis import strategies as st
 from inprocess import run
@@ -18,46 +19,25 @@ from gateway.core.live import ALL_WELL, Blocked
 from gateway.state.breaker import HALF_OPEN, Breaker, Phase
 from gateway.state.hints import CHANNEL, TOLD_MAX, Hints
 from gateway.state.live import LocalLive
-from gateway.state.store.port import WAIT_S, Asked, StoreLost
+from gateway.state.store.port import Asked
 
 AT = "http://127.0.0.1:9"
 
 
-class FakeStore:
-    """One dictionary and its listeners; `lost`: answers nobody."""
+class HintStore(FakeStore):
+    """Keeps hints."""
 
     def __init__(self) -> None:
-        self.up, self.lost = True, False
+        super().__init__()
         self.kept: dict[str, bytes] = {}
-        self.heard: list[Callable[[bytes], None]] = []
-        self.backs: list[Callable[[], None]] = []
 
-    async def run(self, asked: Asked, wait_s: float = WAIT_S) -> Any:
-        if self.lost:
-            raise StoreLost("down")
+    def answer(self, asked: Asked) -> Any:
         if asked.script.name == "hints":
             return list(self.kept.values())
         place, hint, _ = asked.args
         assert isinstance(place, str) and isinstance(hint, bytes)
         self.kept[place] = hint
         return 1
-
-    async def run_all(self, asked: Sequence[Asked], wait_s: float = WAIT_S) -> list[Any]:
-        return [await self.run(one, wait_s) for one in asked]
-
-    async def publish(self, channel: str, message: bytes) -> None:
-        if self.lost:
-            raise StoreLost("down")
-        assert channel == CHANNEL
-        for heard in self.heard:
-            heard(message)
-
-    def listen(self, channel: str, heard: Callable[[bytes], None]) -> None:
-        self.heard.append(heard)
-
-    def on_back(self, back: Callable[[], None]) -> None:
-        self.backs.append(back)
-        back()
 
 
 def watched() -> LocalLive:
@@ -79,7 +59,7 @@ async def turn() -> None:
 @pytest.mark.parametrize(("outcomes", "place"), [([DOWN] * 3, "one"), ([LATER], "one/alpha"), ([NO_BALANCE], "one")])
 def test_who_hears_of_trouble_sends_one_request_to_see(outcomes: list[Any], place: str) -> None:
     async def main() -> None:
-        store = FakeStore()
+        store = HintStore()
         (one, _), (other, _) = hearing(store, "a"), hearing(store, "b")
         tell(one, *outcomes)
         await turn()
@@ -100,7 +80,7 @@ def test_who_hears_of_trouble_sends_one_request_to_see(outcomes: list[Any], plac
 
 def test_a_lost_store_is_no_trouble_of_ours() -> None:
     async def main() -> None:
-        store = FakeStore()
+        store = HintStore()
         store.lost = True
         one, _ = hearing(store, "a")
         tell(one, *[DOWN] * 3)
@@ -116,7 +96,7 @@ def test_a_lost_store_is_no_trouble_of_ours() -> None:
 
 def test_hints_that_wait_for_a_slow_store_are_few() -> None:
     async def main() -> None:
-        store = FakeStore()
+        store = HintStore()
         stuck = asyncio.Event()
         store.publish = lambda channel, message: stuck.wait()  # type: ignore[method-assign, assignment, return-value]
         live, hints = hearing(store, "a")
@@ -237,7 +217,7 @@ def test_who_believes_too_much_is_found_out(planted: type[LocalLive]) -> None:
 )
 def test_what_is_no_hint_for_us_changes_nothing(hint: bytes) -> None:
     async def main() -> None:
-        store = FakeStore()
+        store = HintStore()
         live, _ = hearing(store, "a")
         await store.publish(CHANNEL, hint)
         assert live.read(NOW) is ALL_WELL and live.rows(NOW) == {}

@@ -86,14 +86,14 @@ def test_another_process_knows_it_by_another_name() -> None:
     one, other = WarmPrefixes(b"one"), WarmPrefixes(b"other")
     for known in (one, other):
         serve(terms(known), request(RULES, says("q"), session="s"))
-    assert one._places.keys().isdisjoint(other._places)
+    assert set(one.noted).isdisjoint(other.noted)
 
 
 def test_short_prompts_cost_nothing_and_are_not_remembered() -> None:
     known = WarmPrefixes(b"secret")
     short = request(RULES, says("q"), tokens=999)
     serve(terms(known), short)
-    assert len(known) == 0
+    assert len(known.noted) == 0
     state = LiveState({"one/alpha": Blocked("throttled", "429", None)})
     assert terms(known).trail(short).live(state) is state
 
@@ -106,7 +106,7 @@ def test_it_is_forgotten_after_its_time_and_kept_by_use() -> None:
     serve(warmth, replace(asked, began=NOW + 200))
     assert warm(warmth, replace(asked, began=NOW + 499.9))
     assert not warm(warmth, replace(asked, began=NOW + 500))
-    assert len(known) == 0
+    assert len(known.noted) == 0
 
 
 def test_a_session_counts_what_was_read_of_it_and_no_more_than_there_is() -> None:
@@ -134,11 +134,11 @@ def test_what_is_remembered_is_bounded_and_the_longest_unused_goes_first() -> No
     for number in range(100):
         serve(warmth, kept)
         serve(warmth, request(says(str(number)), says("more"), session=str(number)))
-        assert len(known) <= 20
+        assert len(known.noted) <= 20
     assert warm(warmth, kept)
     assert not warm(warmth, request(says("1")))
     for number in range(100):
-        known.note(b"d", f"place-{number}", 1_000, NOW + 9)
+        known.note(b"d", f"place-{number}", 1_000, NOW, 9)
     assert list(known.read_by(b"d", NOW)) == [f"place-{number}" for number in range(100 - PLACES_MAX, 100)]
 
 
@@ -146,7 +146,7 @@ def test_of_a_long_conversation_few_beginnings_are_remembered_and_the_next_turn_
     known = WarmPrefixes(b"secret")
     turns = [says(f"{number}" * 50) for number in range(200)]
     serve(terms(known), request(*turns, tokens=20_000))
-    assert len(known) == 8
+    assert len(known.noted) == 8
     for back in (0, 5):
         asked = request(*turns[: 200 - back], says("a"), says("b"), tokens=20_000)
         assert warm(terms(known), asked)["one/alpha"] > 16_000
@@ -171,7 +171,7 @@ def test_what_is_hashed_is_bounded_and_nothing_that_is_asked_breaks_it(messages:
     assert len(beginnings) <= MESSAGES_MAX
     assert all(tokens <= 300_000 for _, tokens in beginnings)
     serve(terms(known), asked)
-    assert len(known) <= 8
+    assert len(known.noted) <= 8
 
 
 # --- tenants ----------------------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from decimal import Decimal
 from enum import StrEnum
 from math import ceil
 from types import MappingProxyType
-from typing import Final, assert_never
+from typing import Final
 
 from gateway.core.accounts import Terms
 from gateway.core.exchange import Ended, Outcome, Tried, Usage
@@ -58,24 +58,24 @@ def charged(books: Iterable[Counted], usage: Usage | None, usd: Decimal, tried: 
     """What an exchange that counts toward `books` charges to each; those that it does not touch are left out."""
     found = []
     for book in books:
-        if used := amount(book, usage, usd, tried):
+        unit = book.unit
+        if unit is _TOKENS:
+            used = 0 if usage is None else usage.input + usage.output
+        elif unit is _MICRO_USD:
+            used = micro_usd(usd)
+        else:
+            used = _of_attempts(book, tried)
+        if used:
             found.append((book.terms.id, used))
     return tuple(found)
 
 
-def amount(book: Counted, usage: Usage | None, usd: Decimal, tried: Iterable[Tried]) -> int:
-    """How much of its unit `book` is charged, never below 0."""
-    unit = book.unit
-    if unit is _TOKENS:
-        return 0 if usage is None else usage.input + usage.output
-    if unit is _MICRO_USD:
-        return micro_usd(usd)
-    if unit is Unit.REQUESTS:
+def _of_attempts(book: Counted, tried: Iterable[Tried]) -> int:
+    """How much of its unit `book` is charged for what was sent, whatever became of it."""
+    if book.unit is Unit.REQUESTS:
         return int(any(attempt.outcome.sent for attempt in tried))
-    if unit is Unit.TICKETS:
-        planned = (attempt for attempt in tried if not attempt.attempt.at_price)
-        return sum(ticket(book.weights.get(attempt.attempt.deployment.id, 0), attempt.outcome) for attempt in planned)
-    assert_never(unit)
+    planned = (attempt for attempt in tried if not attempt.attempt.at_price)
+    return sum(ticket(book.weights.get(attempt.attempt.deployment.id, 0), attempt.outcome) for attempt in planned)
 
 
 def micro_usd(usd: Decimal) -> int:

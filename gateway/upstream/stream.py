@@ -29,7 +29,7 @@ from gateway.upstream.chunks import Chunks
 from gateway.upstream.outcomes import Headers
 from gateway.upstream.pump import Forward, Tally, pump
 from gateway.upstream.sse import EventTooLarge, Splitter
-from gateway.upstream.template import Fits, template
+from gateway.upstream.template import Fits, Template, template
 
 DONE: Final = b"data: [DONE]"
 FLEETING: Final = (b'_tokens"', b'"finish_reason":"', b'"tool_calls"', b'"logprobs":{')
@@ -54,6 +54,7 @@ class StreamCall(Calling):
         self._held_bytes = 0
         self._write: Callable[[bytes], None] | None = None
         self._forward: Forward | None = None
+        self._like: Template | None = None  # of the last event that had text, for when there is a client
         self._fits: Fits | None = None  # a quick look at a piece; only while there is a client
         self._end: asyncio.Future[None] | None = None
         self._final: Outcome | None = None
@@ -199,12 +200,20 @@ class StreamCall(Calling):
             self._fail(over)
 
     def _learn(self, raw: bytes, taken: bytes) -> None:
-        """Have the pump know the like of an event, now that there is a client and what became of it is known."""
-        if self._write is not None and not any(mark in raw for mark in FLEETING):
-            like = template(raw + b"\n\n", taken, copied=self._chunks.copied)
-            if like is not None:
-                self._fits = like.fits
-                self.handle.take_by(pump(like, self._splitter, self._tally, self._forward))  # type: ignore[arg-type]
+        """Have the pump know the like of an event, now that what became of it is known."""
+        for mark in FLEETING:
+            if raw.find(mark) >= 0:  # `in` would take twice as long: bytes may also hold a number
+                return
+        like = template(raw + b"\n\n", taken, copied=self._chunks.copied)
+        if like is not None:
+            self._like = like
+            if self._write is not None:
+                self._pump(like)
+
+    def _pump(self, like: Template) -> None:
+        """Have what is like this go on to the client at once."""
+        self._fits = like.fits
+        self.handle.take_by(pump(like, self._splitter, self._tally, self._forward))  # type: ignore[arg-type]
 
     def _emit(self, events: bytes) -> None:
         """Write events to the client, or hold them until there is one."""
@@ -238,6 +247,8 @@ class StreamCall(Calling):
                 self._held.clear()
             if self._final is None:
                 self._write, self._forward = client.write, client.forward
+                if self._like is not None:
+                    self._pump(self._like)
                 await end
         except asyncio.CancelledError:
             self.abort()

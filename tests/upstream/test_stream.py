@@ -236,7 +236,8 @@ def test_a_plain_chunk_is_passed_on_as_the_object_it_is() -> None:
         relay.fake.data(*pieces)
         wrote = relay.client.writes[1:]
         assert wrote == pieces
-        assert [one is other for one, other in zip(wrote, pieces, strict=True)] == [False, True, True, False, True, True]
+        # what they are like was learnt before there was a client; an escape is no like of it
+        assert [one is other for one, other in zip(wrote, pieces, strict=True)] == [True, True, True, False, True, True]
         relay.fake.data(END).end()
         await relay.outcome()
 

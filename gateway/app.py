@@ -29,6 +29,7 @@ from gateway.config.secrets import Secrets, resolve_secrets
 from gateway.control.tokens import NOBODY, Tokens
 from gateway.cordons import Cordons, read_cordoned
 from gateway.core.policy import Deployment, Endpoint, Policy, Snapshot
+from gateway.crew import Crew
 from gateway.fleet import Fleet, InForce, surroundings
 from gateway.ledger.changes import ChangeLog
 from gateway.ledger.decisions import IDENTIFIER
@@ -140,6 +141,7 @@ class Supervisor:
         self._revocations = Revocations(self.fleet, settings.state, self._changes, revoked, log)
         self.reloader = None if settings.folder is None else self._reloader(settings.folder)
         self._stores: list[RemoteStore] = []
+        self._crew: Crew | None = None  # None: no other machine can reach the store
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopped = asyncio.Event()
 
@@ -182,6 +184,8 @@ class Supervisor:
         await self._stopped.wait()
         await checks.close()
         await self.fleet.drain()
+        if self._crew is not None:
+            await self._crew.end()
         for store in self._stores:
             await store.close()
         if self.embedded is not None:  # the last to go: what the workers settled at the end is in it
@@ -207,6 +211,9 @@ class Supervisor:
         fleet.on_death = recovery.look
         self._start(recovery.run())
         self._start(self._revocations.share(store))
+        if self.embedded is None:
+            self._crew = Crew(store, machine_of(state), self.settings.workers, state, fleet.tell_sharing, self.log)
+            self._start(self._crew.run())
 
     async def until_ready(self) -> None:
         """Wait until a worker serves, or the supervisor was told to stop."""

@@ -30,7 +30,8 @@ class Start:
     secrets: dict[str, str | None]
     state: str  # folder
     demo: bool
-    workers: int = 1  # how many there are: limits are shared among them
+    workers: int = 1  # how many there are on this machine
+    sharing: int | None = 1  # and on all that share a store, as `Share`
     cordoned: frozenset[str] = frozenset()  # endpoints
     revoked: frozenset[bytes] = frozenset()  # sha256 of keys' texts
     epoch: int = 0  # of the snapshot: counts the switches from one to another
@@ -85,11 +86,19 @@ class Revoke:
 
 
 @dataclass(frozen=True, slots=True)
+class Share:
+    """Have your even share of what all workers share so, of so many on all machines. None: nobody knows how many there are, so take
+    as little as can be."""
+
+    workers: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class Drain:
     """Stop accepting, finish what is under way, exit."""
 
 
-Command = Start | Prepare | Commit | Abandon | Cordon | Health | Revoke | Drain
+Command = Start | Prepare | Commit | Abandon | Cordon | Health | Revoke | Share | Drain
 
 
 def pack(command: Command) -> bytes:

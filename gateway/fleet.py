@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from gateway.channel import Abandon, Commit, Cordon, Drain, Health, Prepare, Revoke, Start, pack, read_report
+from gateway.channel import Abandon, Commit, Cordon, Drain, Health, Prepare, Revoke, Share, Start, pack, read_report
 from gateway.core.caching import spot_of
 from gateway.core.live import Checked
 from gateway.core.policy import Snapshot
@@ -100,6 +100,7 @@ class Fleet:
         self.cordoned = cordoned  # endpoints that get no requests
         self.checked: Mapping[str, Checked] = {}  # what health checks have against endpoints
         self.switched: Callable[[], None] = lambda: None  # called when another snapshot has come into force
+        self.sharing: int | None = workers  # how many workers there are on all machines that share a store; None: nobody knows
         self.revoked = revoked  # sha256 of keys that nobody is let in with; it only grows
         self._listener = listener
         self._state = state
@@ -185,6 +186,7 @@ class Fleet:
             str(self._state),
             self._demo,
             self._workers,
+            self.sharing,
             self.cordoned,
             self.revoked,
             now.epoch,
@@ -284,6 +286,12 @@ class Fleet:
         self.checked = checked
         for process in list(self.processes.values()):
             process.send(pack(Health(dict(checked))))
+
+    def tell_sharing(self, workers: int | None) -> None:
+        """Have all workers go by so many. Nobody waits for it: what begins next does."""
+        self.sharing = workers
+        for process in list(self.processes.values()):
+            process.send(pack(Share(workers)))
 
     async def revoke(self, digests: frozenset[bytes]) -> None:
         """Have no worker let anybody in with a key of `digests`, which are those of before and more. Returns when that is so."""

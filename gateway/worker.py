@@ -22,7 +22,7 @@ import uvloop
 
 from gateway import defects
 from gateway.aside import Asides
-from gateway.channel import Abandon, Commit, Cordon, Drain, Health, Prepare, Revoke, Start, pack_report, read_command
+from gateway.channel import Abandon, Commit, Cordon, Drain, Health, Prepare, Revoke, Share, Start, pack_report, read_command
 from gateway.clock import SystemClock
 from gateway.core.policy import Snapshot
 from gateway.ledger.audit import Audit
@@ -72,7 +72,7 @@ class Worker:
         self.clock = SystemClock()
         self.transport = Transport(loop, bounds)
         self.ledger = Audit(Path(start.state, "ledger"), f"worker-{start.number}", self.clock)
-        self.live = LocalLive(bounds, snapshot.policy.deployments, start.workers)
+        self.live = LocalLive(bounds, snapshot.policy.deployments, start.sharing)
         self.live.cordon(start.cordoned)
         self.live.check(start.checked, self.clock.now())
         limited: dict[tuple[str, ...], float] = {}  # counted by the limiter, told by the meter
@@ -120,6 +120,12 @@ class Worker:
         self.plane = Plane(world, snapshot, demo=start.demo)
         self.plane.revoked = start.revoked
         self.server = Server(self.plane, listener)
+
+    def share(self, workers: int | None) -> None:
+        """Go by so many workers on all machines that share a store."""
+        self.live.share(workers)
+        if workers is not None:
+            self._accounts.workers = workers
 
     def _store(self, name: str, url: str) -> RemoteStore:
         waited, failed = partial(self.meter.store_waited, name), partial(self.meter.store_failed, name)
@@ -231,7 +237,7 @@ def accounts_of(
     if store is None:
         return LocalAccounts(clock.now, start.workers)
     name = incarnation(machine_of(Path(start.state)), chain)
-    return LeasedAccounts(store, name, clock.now, loop, workers=start.workers, defect=defects.report)
+    return LeasedAccounts(store, name, clock.now, loop, workers=start.sharing or start.workers, defect=defects.report)
 
 
 def addresses_of(snapshot: Snapshot, secrets: Mapping[str, str | None]) -> Mapping[str, Address]:
@@ -287,6 +293,8 @@ async def _listen(worker: Worker, reader: asyncio.StreamReader, writer: asyncio.
                 worker.live.check(found, worker.clock.now())
             case Revoke(digests):
                 worker.plane.revoked = digests
+            case Share(workers):
+                worker.share(workers)
             case Start():
                 continue  # it has
         writer.write(worker.report())

@@ -59,6 +59,6 @@ def warn_of_idle(what: str, mark: Mark, rates: Rates | None, whose: str, above: 
 
 
 def warn_of_capacity(what: str, mark: Mark, rates: Rates | None, at_once: int | None, warnings: Problems) -> None:
-    """An endpoint is sent no more at once than its machines can work on."""
-    if rates is not None and rates.concurrency is not None and at_once is not None and rates.concurrency >= at_once:
+    """An endpoint is sent no more at once than its machines can work on, but in bad moments: for those it may say as much."""
+    if rates is not None and rates.concurrency is not None and at_once is not None and rates.concurrency > at_once:
         warnings.add(mark, f"{what} with a rate of `concurrency` that never decides", f"its capacity lets {at_once} in")

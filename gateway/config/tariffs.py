@@ -117,11 +117,13 @@ PLAN: Final = Record(
     ),
 )
 
+AT_ONCE: Final = "how many requests they can work on at once; workers of all machines on one store share it, and the queue, evenly"
+
 CAPACITY: Final = Record(
     "`capacity`",
     (
         Key("usd_per_hour", Amount("US dollars an hour"), "what the machines cost, used or not", 12.8, required=True),
-        Key("concurrency", Whole("requests", 1, 1_000_000), "how many requests they can work on at once", 48, required=True),
+        Key("concurrency", Whole("requests", 1, 1_000_000), AT_ONCE, 48, required=True),
         Key(
             "queue",
             Record(

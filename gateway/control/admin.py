@@ -24,7 +24,8 @@ from gateway.control.tokens import POLICY, Tokens
 from gateway.core.accounts import Slots
 from gateway.core.answer import Problem
 from gateway.core.limits import all_limits
-from gateway.core.policy import Places, Snapshot
+from gateway.core.policy import Deployment, Places, Snapshot
+from gateway.core.pricing import even_share
 from gateway.core.used import Used, used
 
 LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
@@ -40,6 +41,11 @@ class Fleet(Protocol):
 
     @property
     def cordoned(self) -> Iterable[str]: ...
+
+    @property
+    def sharing(self) -> int | None:
+        """How many workers there are on all machines, as last known."""
+        ...
 
     @property
     def reports(self) -> Iterable[Mapping[str, Any]]: ...
@@ -124,11 +130,13 @@ def admin_app(
     def endpoints() -> dict[str, Any]:
         """Every deployment with its labels, who vouches for them, and what each worker has against it just now.
 
-        `health` is what asking the endpoint itself has found, and how busy it says it is; null where nobody asks.
+        `health` is what asking the endpoint itself has found, and how busy it says it is; null where nobody asks. `room` is how
+        many requests it works on at once, how many workers of all machines share that (null: not known), and what each has.
         """
         reports, rows = list(fleet.reports), {} if checks is None else checks.rows()
-        found = [_described(deployment, reports, fleet.cordoned) for deployment in fleet.snapshot.policy.deployments]
-        return {"endpoints": [{**one, "health": rows.get(one["endpoint"])} for one in found]}
+        places = fleet.snapshot.policy.deployments
+        found = [(_described(place, reports, fleet.cordoned), _room(place, fleet.sharing)) for place in places]
+        return {"endpoints": [{**one, "room": room, "health": rows.get(one["endpoint"])} for one, room in found]}
 
     @app.get("/admin/v1/limits")
     def limits() -> dict[str, Any]:
@@ -163,6 +171,13 @@ def _described(deployment: Any, reports: list[Mapping[str, Any]], cordoned: Iter
         "in_flight": sum(report.get("upstream_in_flight", {}).get(endpoint.id, 0) for report in reports),
         "live": [found for report in reports if (found := _live(report, deployment.id, endpoint.id))],
     }
+
+
+def _room(deployment: Deployment, workers: int | None) -> dict[str, Any] | None:
+    capacity = deployment.tariff.capacity
+    if capacity is None:
+        return None
+    return {"concurrency": capacity.concurrency, "workers": workers, "each": even_share(capacity.concurrency, workers)}
 
 
 def _limit(one: Used) -> dict[str, Any]:

@@ -4,21 +4,24 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from gateway.core.accounts import Slots
+from gateway.core.accounts import Slots, WhenLost
 from gateway.core.budgets import WhenSpent
 from gateway.core.charging import Unit
 from gateway.core.decide import Decision
 from gateway.core.limits import Limit, of_caller, of_place, of_plans, of_tags
-from gateway.core.overshoot import Overshoot, overshoot
+from gateway.core.overshoot import Overshoot, crowding, overshoot
 from gateway.core.policy import Deployment
+from gateway.core.pricing import even_share
 from gateway.core.rank import output_expected
 
+STATE: Final = "state"  # the store through which machines hear of each other
 WAITS: Final = "more is told 429, and when to come back"
 
 
 @dataclass(frozen=True, slots=True)
 class Limiting:
-    """One limit. `id` names its account; `routes` are the deployments at which it counts, empty: wherever the request goes."""
+    """One limit. `id` names its account; the room of an endpoint is none, and is called `room/` and its id. `routes` are the
+    deployments at which it counts, empty: wherever the request goes."""
 
     id: str
     whose: str
@@ -39,7 +42,7 @@ def limiting(decision: Decision, workers: int) -> tuple[Limiting, ...]:
     for limit, then, name in (*_of_caller(decision), *_of_places(decision)):
         found.setdefault(limit.terms.id, (limit, then))
         routes.setdefault(limit.terms.id, []).extend([name] if name else [])
-    return tuple(
+    limits = tuple(
         Limiting(
             id=limit.terms.id,
             whose=limit.whose,
@@ -52,6 +55,32 @@ def limiting(decision: Decision, workers: int) -> tuple[Limiting, ...]:
         )
         for limit, then in found.values()
     )
+    return limits + tuple(_rooms(decision, workers))
+
+
+def _rooms(decision: Decision, workers: int) -> Iterator[Limiting]:
+    """The endpoints among the routes that work on so many requests at once."""
+    policy = decision.view.snapshot.policy
+    shared = any(store.name == STATE for store in policy.stores)
+    places: dict[str, list[Deployment]] = {}
+    for route in decision.routes:
+        if route.deployment.tariff.capacity is not None:
+            places.setdefault(route.deployment.endpoint.id, []).append(route.deployment)
+    for endpoint, at in places.items():
+        capacity = at[0].tariff.capacity
+        assert capacity is not None
+        each = even_share(capacity.concurrency, workers)
+        share = f", {each:,} for each of {workers} workers" if workers > 1 else ""
+        yield Limiting(
+            id=f"room/{endpoint}",
+            whose=f"the endpoint `{endpoint}`",
+            says=f"room for {capacity.concurrency:,} requests at once{share}",
+            unit="requests at once",
+            then="more goes to the next route" if capacity.queue is None else "more goes to the next route, or waits without one",
+            when_lost=str(WhenLost.SHARE),
+            overshoot=crowding(capacity.concurrency, workers, among_machines=shared),
+            routes=tuple(place.id for place in at),
+        )
 
 
 def _of_caller(decision: Decision) -> Iterator[tuple[Limit, str, str]]:

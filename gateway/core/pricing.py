@@ -79,6 +79,11 @@ class Plan:
     when_lost: WhenLost = WhenLost.SHARE
 
 
+def even_share(amount: int, workers: int | None) -> int:
+    """What each of so many workers has of `amount`: one at the least, or it could do nothing; and that if nobody knows how many."""
+    return 1 if workers is None else max(1, amount // workers)
+
+
 @dataclass(frozen=True, slots=True)
 class Waiting:
     """How many requests may wait for room at an endpoint, and how long each."""

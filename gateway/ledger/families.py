@@ -82,6 +82,9 @@ HISTOGRAMS: Final = (DURATION, FIRST_CONTENT, OVERHEAD, STORE_WAIT)
 
 READY: Final = Family("gateway_ready", (), "1 if a worker serves and the gateway is not draining.")
 WORKERS: Final = Family("gateway_workers", (), "Workers that serve.")
+SHARING: Final = Family(
+    "gateway_workers_sharing", (), "Workers on all machines, as last known: room is shared among so many. 0: nobody knows."
+)
 IN_FLIGHT: Final = Family("gateway_exchanges_in_flight", (), "Exchanges under way.")
 CLIENTS: Final = Family("gateway_client_connections", (), "Clients' connections, idle ones included.")
 UPSTREAM: Final = Family("gateway_upstream_connections", ("endpoint",), "Connections to endpoints, idle ones included.")
@@ -99,7 +102,7 @@ RELOAD_SUCCESS: Final = Family("gateway_reload_success", (), "1 if the last relo
 STORE_UP: Final = Family("gateway_store_up", ("store",), "Share of the workers that reach all of a shared store: 1 is all of them.")
 CHECKED: Final = (HEALTHY, LOAD)
 GAUGES: Final = (
-    READY, WORKERS, IN_FLIGHT, CLIENTS, UPSTREAM, AT_ENDPOINT, QUEUED, BLOCKED, *CHECKED, USED, PAST,
+    READY, WORKERS, SHARING, IN_FLIGHT, CLIENTS, UPSTREAM, AT_ENDPOINT, QUEUED, BLOCKED, *CHECKED, USED, PAST,
     BUILD, SNAPSHOT, SINCE, RELOAD_SUCCESS, STORE_UP,
 )  # fmt: skip
 

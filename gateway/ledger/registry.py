@@ -33,6 +33,7 @@ from gateway.ledger.families import (
     READY,
     RELOAD_SUCCESS,
     RELOADS,
+    SHARING,
     SINCE,
     SNAPSHOT,
     STORE_UP,
@@ -83,6 +84,11 @@ class Fleet(Protocol):
 
     @property
     def ready(self) -> bool: ...
+
+    @property
+    def sharing(self) -> int | None:
+        """How many workers there are on all machines, as last known."""
+        ...
 
     @property
     def reports(self) -> Iterable[Report]:
@@ -165,6 +171,7 @@ class Registry(Collector):
         policy, access = self._snapshot.policy.hash, self._snapshot.access.hash
         yield _gauge(READY, {(): float(self._fleet.ready)})
         yield _gauge(WORKERS, {(): float(sum(bool(report.get("ready")) for report in reports))})
+        yield _gauge(SHARING, {(): float(self._fleet.sharing or 0)})
         yield _gauge(IN_FLIGHT, {(): sum(report.get("in_flight", 0) for report in reports)})
         yield _gauge(CLIENTS, {(): sum(report.get("connections", 0) for report in reports)})
         yield _gauge(UPSTREAM, self._by_endpoint(UPSTREAM, "upstream_connections", reports))

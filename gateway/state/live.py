@@ -15,6 +15,7 @@ from gateway.core.bounds import Bounds
 from gateway.core.exchange import Attempt, Ended, Fault, Outcome, Scope
 from gateway.core.live import ALL_WELL, BUSY, Blocked, Checked, LiveState
 from gateway.core.policy import Deployment
+from gateway.core.pricing import Capacity, even_share
 from gateway.state.breaker import GOOD, HALF_OPEN, NEUTRAL, WELL, Breaker, Event, News, Phase
 from gateway.state.failovers import Failovers
 from gateway.state.queue import Queue
@@ -88,13 +89,14 @@ class Tell(Protocol):
 class LocalLive:
     """One worker's live state. `opened` and `alive` are for whoever opens calls (watching.py); without, `read` takes their part."""
 
-    def __init__(self, bounds: Bounds, deployments: Iterable[Deployment] = (), workers: int = 1) -> None:
+    def __init__(self, bounds: Bounds, deployments: Iterable[Deployment] = (), workers: int | None = 1) -> None:
         """`deployments`: all there are, so that an endpoint's trouble is known to concern each of its own. Others are learned.
 
-        `workers`: among how many the concurrency of each endpoint is shared. Each has one at the least.
+        `workers`: as `share` has it.
         """
         self._bounds = bounds
         self._workers = workers
+        self._capacity: dict[str, Capacity] = {}  # by endpoint id
         self._room: dict[str, int] = {}  # endpoint id -> how many requests may be under way there
         self._full: dict[str, Blocked] = {}
         self._queues: dict[str, Queue[Waiter]] = {}  # endpoint id -> who waits for room there
@@ -133,11 +135,16 @@ class LocalLive:
         self._members.setdefault(deployment.endpoint.id, []).append(deployment.id)
         self._at[deployment.endpoint.id] = deployment.endpoint.at
         if (capacity := deployment.tariff.capacity) is not None:
-            self._room[deployment.endpoint.id] = max(1, capacity.concurrency // self._workers)
-            if capacity.queue is not None:
-                queue = self._queues.setdefault(deployment.endpoint.id, Queue(0))
-                queue.length = max(1, capacity.queue.length // self._workers)
-                self.wait_s[deployment.endpoint.id] = capacity.queue.wait_s
+            self._capacity[deployment.endpoint.id] = capacity
+            self._allot(deployment.endpoint.id, capacity)
+
+    def _allot(self, endpoint: str, capacity: Capacity) -> None:
+        """Give it this worker's share of its room and of its queue."""
+        self._room[endpoint] = even_share(capacity.concurrency, self._workers)
+        if capacity.queue is not None:
+            queue = self._queues.setdefault(endpoint, Queue(0))
+            queue.length = even_share(capacity.queue.length, self._workers)
+            self.wait_s[endpoint] = capacity.queue.wait_s
 
     def adopt(self, bounds: Bounds, deployments: Iterable[Deployment], renewed: Collection[str] = ()) -> None:
         """Go by another snapshot. What is known of places that stay is kept; `renewed` are the endpoints whose address or
@@ -146,6 +153,7 @@ class LocalLive:
         self._known.clear()
         self._members.clear()
         self._at.clear()
+        self._capacity.clear()
         self._room.clear()
         self.wait_s.clear()
         for deployment in deployments:
@@ -153,13 +161,11 @@ class LocalLive:
         for endpoint in [endpoint for endpoint in self._queues if endpoint not in self.wait_s]:
             self._send_on(endpoint, list(self._queues[endpoint]))
             del self._queues[endpoint]
-        for endpoint in self._queues:
-            self._let_in(endpoint)
+        self._fill()
         self._failed.clear()  # their counts are of calls to other members
         self._slow.clear()
         self._good = {name: count for name, count in self._good.items() if name in self._known}
         self._good_streams = {name: count for name, count in self._good_streams.items() if name in self._known}
-        self._full = {name: self._full.get(name, FULL) for name, room in self._room.items() if self.in_flight.get(name, 0) >= room}
         stay = self._known | set(self._members)
         for endpoint in renewed:
             stay -= {endpoint, *self._members.get(endpoint, ())}
@@ -171,6 +177,21 @@ class LocalLive:
             self._published_ms = {name: ms for name, ms in self._published_ms.items() if name in stay}
             self._state = LiveState(self._state.blocked, MappingProxyType(self._published_ms))
         self._publish()
+
+    def share(self, workers: int | None) -> None:
+        """Among how many workers the room and the queue of each endpoint are shared evenly; each has one place at the least. None:
+        nobody knows, so it has that one. It counts for what begins next: what is under way or waits goes on."""
+        self._workers = workers
+        for endpoint, capacity in self._capacity.items():
+            self._allot(endpoint, capacity)
+        self._fill()
+        self._publish()
+
+    def _fill(self) -> None:
+        """Let in who waits where there is room now, and find out anew what is full."""
+        for endpoint in self._queues:
+            self._let_in(endpoint)
+        self._full = {name: self._full.get(name, FULL) for name, room in self._room.items() if self.in_flight.get(name, 0) >= room}
 
     # --- the port ---------------------------------------------------------------------------------------------------------
 

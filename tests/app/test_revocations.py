@@ -11,7 +11,6 @@ from inprocess import run
 from processes import Gateway, running, until
 from small_world import snapshot
 from store_servers import BINARY, eventually, opened, single
-from test_named_store import named
 
 from gateway.ledger.changes import ChangeLog
 from gateway.revocations import FILE, KEY, Revocations, Unreadable, read_revoked
@@ -58,31 +57,6 @@ def test_no_worker_lets_it_in_and_a_restart_remembers_and_a_new_key_is_good(tmp_
             tenants.write_text(tenants.read_text().replace(digest, "0" * 64))
             again.process.send_signal(1)
             until("the other key is in force", lambda: b"not known here" in again.ask().read())
-        finally:
-            again.kill()
-
-
-@needs_server
-def test_machines_that_share_a_store_follow_and_stay_so_without_it(tmp_path: Path) -> None:
-    here, there = tmp_path / "here", tmp_path / "there"
-    here.mkdir()
-    there.mkdir()
-    with contextlib.ExitStack() as stack:
-        server = stack.enter_context(single())
-        one, _ = stack.enter_context(running(here, *ADMIN, limits=named(here, server.url)))
-        other, upstream = stack.enter_context(running(there, limits=named(there, server.url)))
-        assert one.ask().status == other.ask().status == 200
-        until("the admin port is open", lambda: one.admin("GET", "/admin/v1/endpoints", **TOKEN)[0] == 200)
-        assert one.admin("POST", DESK, **TOKEN)[0] == 200
-        until("the other follows", lambda: refused(other))
-        until("its file says so", lambda: read_revoked(other.state))
-        server.kill()
-        assert refused(one) and refused(other)
-        assert other.end() == 0
-        assert said(other.state) == [("another gateway, through the store", "key desk")]
-        again = Gateway(there, upstream.port)
-        try:
-            assert refused(again.ready())
         finally:
             again.kill()
 

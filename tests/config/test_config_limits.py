@@ -162,9 +162,9 @@ def test_so_is_a_tenants_above_its_groups(tmp_path: Path) -> None:
 
 
 def test_a_concurrency_that_the_machines_never_let_decide_is_told(tmp_path: Path) -> None:
-    (told,) = warnings(tmp_path, (CAPACITY, CAPACITY + "    rates: {concurrency: 48}\n"))
+    (told,) = warnings(tmp_path, (CAPACITY, CAPACITY + "    rates: {concurrency: 49}\n"))
     assert "never decides" in told
-    assert warnings(tmp_path, (CAPACITY, CAPACITY + "    rates: {concurrency: 47}\n")) == []
+    assert warnings(tmp_path, (CAPACITY, CAPACITY + "    rates: {concurrency: 48}\n")) == []
 
 
 @pytest.mark.parametrize(

@@ -294,7 +294,7 @@ def test_limits_are_told_with_what_happens_past_them_and_how_far_they_can_be_ove
     alone, many = as_json(decision)["limits"], as_json(decision, 4)["limits"]
     assert isinstance(alone, list)
     assert isinstance(many, list)
-    assert [one["id"] for one in alone] == ["rate/key/k/requests", "budget/key/k/usd-day"]
+    assert [one["id"] for one in alone] == ["rate/key/k/requests", "budget/key/k/usd-day", "room/frankfurt"]
     assert many[0]["overshoot"] == {"answering": 19, "lost": None, "says": many[0]["overshoot"]["says"]}
     assert many[1]["overshoot"]["lost"] == 5_000_000
     assert alone[1]["overshoot"]["lost"] == 0
@@ -302,4 +302,20 @@ def test_limits_are_told_with_what_happens_past_them_and_how_far_they_can_be_ove
     assert "limits that it counts toward, of 4 workers" in text
     assert "the key `k`: 600 requests per minute; more is told 429" in text
     assert "5 USD per day; more goes only where it costs no more than is left" in text
-    assert "limits that it" not in as_text(ROUTED)
+
+
+def test_room_is_told_with_the_share_of_each_worker_and_how_much_more_may_come_together() -> None:
+    snapshot = ROUTED.view.snapshot
+    plain = as_text(ROUTED)
+    assert "the endpoint `frankfurt`: room for 48 requests at once (at frankfurt/" in plain
+    assert "can be overshot: not at all; another machine has as much again" in plain
+    state = replace(snapshot.policy.gateway, name="state", kind="store", url="env:URL")
+    shared = replace(ROUTED, view=View(replace(snapshot, policy=replace(snapshot.policy, stores=(state,))), NOW))
+    (room,) = as_json(shared, 4)["limits"]  # type: ignore[misc]
+    assert room["says"] == "room for 48 requests at once, 12 for each of 4 workers"
+    assert (room["overshoot"]["answering"], room["overshoot"]["lost"]) == (52, 52), "48, then 24, 16 and 12"
+    assert "by at most 52 while a machine that has come is not heard of yet (2 s)" in room["overshoot"]["says"]
+    (room,) = as_json(shared, 96)["limits"]  # type: ignore[misc]
+    assert room["overshoot"]["says"].startswith("by at most 48, as each worker has one at the least; by at most ")
+    (room,) = as_json(shared)["limits"]  # type: ignore[misc]
+    assert room["overshoot"]["says"] == "not at all", "of one worker"

@@ -46,6 +46,7 @@ class Fleet:
     last_words: Mapping[str, Any] = field(default_factory=dict)
     deaths: int = 0
     ready: bool = True
+    sharing: int | None = 6
     snapshot: Snapshot = WORLD
 
 

@@ -1,10 +1,12 @@
 """How many requests an endpoint of our own works on at once: never more, whatever is opened and ends in which order."""
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
+import pytest
 from fake_ports import FakeClock, FakeUpstream
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,9 +15,10 @@ from small_world import NOW, snapshot
 from gateway.core.bounds import Bounds
 from gateway.core.exchange import Attempt, Ended, Fault, Outcome, Scope
 from gateway.core.live import ALL_WELL
+from gateway.core.overshoot import crowding
 from gateway.core.policy import Deployment
-from gateway.core.pricing import Capacity, Tariff
-from gateway.state.live import LocalLive
+from gateway.core.pricing import Capacity, Tariff, even_share
+from gateway.state.live import FULL, LocalLive
 from gateway.state.watching import Watched
 
 SERVED = Outcome(Ended.SERVED, status=200)
@@ -56,6 +59,113 @@ def test_workers_share_it_and_have_one_at_the_least() -> None:
             assert state.read(NOW) is ALL_WELL
             state.opened(Attempt(1, deployments["one/alpha"]), NOW)
         assert state.read(NOW).blocked
+
+
+def test_another_number_of_workers_counts_for_what_begins_next() -> None:
+    state, deployments = live(6, 2)
+    attempt = Attempt(1, deployments["one/alpha"])
+    for _ in range(3):
+        state.opened(attempt, NOW)
+    assert state.read(NOW).blocked
+    state.share(1)
+    assert state.read(NOW).blocked == {}
+    state.share(3)
+    assert state.read(NOW).blocked and state.in_flight == {"one": 3}, "what is under way goes on"
+    for under_way in (2, 1):
+        assert state.read(NOW).blocked
+        state.report(attempt, SERVED, NOW, None)
+        assert state.in_flight == {"one": under_way}
+    assert state.read(NOW).blocked == {}
+    state.share(None)  # nobody knows how many there are
+    assert state.read(NOW).blocked
+    state.report(attempt, SERVED, NOW, None)
+    assert state.read(NOW).blocked == {}
+    state.adopt(Bounds(), world(600).values())
+    state.opened(attempt, NOW)
+    assert state.read(NOW).blocked, "a reload knows no better"
+
+
+def go_by_shares(state: LocalLive, deployments: dict[str, Deployment], steps: Sequence[str | int | None]) -> None:
+    """Calls are opened wherever there is room, and end; between them the number of workers changes. Nothing begins beyond the
+    share of the moment, and everything that is within it may."""
+    attempt, workers, under_way = Attempt(1, deployments["one/alpha"]), 1, 0
+    for step in steps:
+        if step == "open":
+            has_room = state.has_room(attempt)
+            assert has_room == (under_way < even_share(6, workers)) == ("one/alpha" not in state.read(NOW).blocked)
+            if has_room:
+                state.opened(attempt, NOW)
+                under_way += 1
+        elif step == "end":
+            if under_way:
+                state.report(attempt, SERVED, NOW, None)
+                under_way -= 1
+        else:
+            workers = step  # type: ignore[assignment]
+            state.share(workers)
+        assert state.in_flight.get("one", 0) == under_way
+
+
+@given(st.lists(st.one_of(st.sampled_from(["open", "open", "end"]), st.sampled_from([1, 2, 3, 9, None])), max_size=60))
+def test_nothing_begins_beyond_the_share_of_the_moment(steps: list[Any]) -> None:
+    go_by_shares(*live(6), steps)
+
+
+@pytest.mark.parametrize(("concurrency", "workers"), [(48, 1), (48, 2), (48, 5), (7, 3), (2, 4)])
+def test_workers_that_come_one_by_one_send_as_much_as_explain_says(concurrency: int, workers: int) -> None:
+    def fill(state: LocalLive, deployments: dict[str, Deployment]) -> int:
+        attempt = Attempt(1, deployments["one/alpha"])
+        while state.has_room(attempt):
+            state.opened(attempt, NOW)
+        return state.in_flight["one"]
+
+    steady = sum(fill(*live(concurrency, workers)) for _ in range(workers))
+    assert max(0, steady - concurrency) == crowding(concurrency, workers, among_machines=False).answering
+    come = sum(fill(*live(concurrency, known)) for known in range(1, workers + 1))
+    assert come == concurrency + crowding(concurrency, workers, among_machines=True).answering
+
+
+class Deaf(LocalLive):
+    """Goes by the number that it was started with."""
+
+    def share(self, workers: int | None) -> None: ...
+
+
+class Late(LocalLive):
+    """Learns of its share with the next reload."""
+
+    def share(self, workers: int | None) -> None:
+        self._workers = workers
+
+
+class Generous(LocalLive):
+    """Takes a number that nobody knows for one worker."""
+
+    def share(self, workers: int | None) -> None:
+        super().share(workers or 1)
+
+
+class Stays(LocalLive):
+    """Lets nobody in before a call has ended, though there is room now."""
+
+    def _fill(self) -> None:
+        self._full |= {name: FULL for name, room in self._room.items() if self.in_flight.get(name, 0) >= room}
+
+
+@pytest.mark.parametrize(
+    ("planted", "steps"),
+    [
+        (Deaf, [2, *["open"] * 4]),
+        (Late, [2, *["open"] * 4]),
+        (Generous, [None, "open", "open"]),
+        (Stays, [3, "open", "open", 1, "open"]),
+    ],
+)
+def test_who_shares_wrongly_is_found_out(planted: type[LocalLive], steps: list[Any]) -> None:
+    deployments = world(6)
+    go_by_shares(LocalLive(Bounds(), deployments.values()), deployments, steps)
+    with pytest.raises(AssertionError):
+        go_by_shares(planted(Bounds(), deployments.values()), deployments, steps)
 
 
 def test_what_became_full_since_the_decision_is_not_opened_and_is_no_bad_mark() -> None:

@@ -17,7 +17,7 @@ from gateway.core.bounds import Bounds
 from gateway.core.decide import Decision, decide
 from gateway.core.exchange import Attempt, Ended, Fault, Needs, Outcome, Request, Scope
 from gateway.core.policy import Snapshot
-from gateway.core.pricing import Capacity, Tariff, Waiting
+from gateway.core.pricing import Capacity, Tariff, Waiting, even_share
 from gateway.core.view import View
 from gateway.ports import Opening
 from gateway.state.live import LocalLive
@@ -239,15 +239,16 @@ def test_waiting_is_not_the_places_slowness() -> None:
     run(main)
 
 
-STEPS = st.lists(st.tuples(st.sampled_from(["ask", "turn", "end", "leave", "cordon"]), st.integers(0, 30)), max_size=40)
+STEPS = st.lists(st.tuples(st.sampled_from(["ask", "turn", "end", "leave", "cordon", "share"]), st.integers(0, 30)), max_size=40)
 
 
 @settings(max_examples=60)
 @given(room=st.integers(1, 3), length=st.integers(1, 4), steps=STEPS)
 def test_whatever_happens_room_is_kept_to_and_nothing_is_left(room: int, length: int, steps: list[tuple[str, int]]) -> None:
     async def main() -> None:
-        stage, calls, cordoned = Stage(room, length), list[Call](), False
+        stage, calls, cordoned, workers = Stage(room, length), list[Call](), False, 1
         for step, number in steps:
+            before, waited = stage.live.in_flight.get("far", 0), stage.live.queued["far"]
             if step == "ask" and stage.decided()[0].routes:
                 calls.append(stage.ask(["shop", "lab", "clinic"][number % 3]))
             elif step == "turn":
@@ -255,16 +256,22 @@ def test_whatever_happens_room_is_kept_to_and_nothing_is_left(room: int, length:
             elif step == "cordon":
                 cordoned = not cordoned
                 stage.live.cordon(frozenset({"far"} if cordoned else ()))
+            elif step == "share":
+                workers = 1 + number % 3
+                stage.live.share(workers)
             elif calls and step in ("end", "leave"):
                 call = calls.pop(number % len(calls))
                 stage.end(call, SERVED if step == "end" and call.waiting.done() else GONE)
             opened = sum(not call.aborted for call in stage.upstream.calls)
-            assert opened <= stage.live.in_flight.get("far", 0) <= room
-            assert stage.live.queued["far"] <= length
+            under_way, share = stage.live.in_flight.get("far", 0), even_share(room, workers)
+            assert opened <= under_way <= max(before, share)
+            assert stage.live.queued["far"] <= max(waited, even_share(length, workers))
+            assert under_way >= share or cordoned or not stage.live.queued["far"], "nobody waits while there is room"
         for call in list(calls):
             stage.end(call, GONE)
             await stage.settle()
         stage.live.cordon(frozenset())
+        stage.live.share(1)
         assert stage.live.in_flight.get("far", 0) == 0
         assert stage.live.queued == {"far": 0}
         assert all(call.aborted for call in stage.upstream.calls)

@@ -13,9 +13,8 @@ from weakref import WeakValueDictionary
 from gateway.core.accounts import Terms
 from gateway.state.accounts.book import LeasedBook
 from gateway.state.accounts.kinds import account_of
-from gateway.state.accounts.leased import BEAT_S, LEASE_S, Leased
-from gateway.state.accounts.lua import CREW
-from gateway.state.store.port import Asked, Store, StoreLost
+from gateway.state.accounts.leased import Leased
+from gateway.state.store.port import Store, StoreLost
 
 FLUSH_S: Final = 0.02
 URGENT_S: Final = 0.001  # requests that arrive together near a limit share one message
@@ -30,7 +29,7 @@ class LeasedAccounts:
     """The port Accounts, on a shared store. Use inside a running loop. `close` it, or what is leased stays so for LEASE_S.
 
     `incarnation` names this life of this worker, as no other life of any worker is named: its ledger chain's name, with something
-    of the machine. `workers` is how many there are on this one. `defect` is told of our own bugs.
+    of the machine. `workers` is how many there are on all machines, as last known. `defect` is told of our own bugs.
     """
 
     shared = True
@@ -48,7 +47,7 @@ class LeasedAccounts:
     ) -> None:
         self.incarnation = incarnation
         self.now = now
-        self.workers = self._workers_least = max(1, workers)
+        self.workers = max(1, workers)
         self._store = store
         self._loop = loop
         self._defect = defect
@@ -63,7 +62,6 @@ class LeasedAccounts:
         self._flushing: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._flushed = -1.0  # loop time
-        self._beaten = -BEAT_S  # when the crew was last told of this one
         self._tried = -RETRY_S  # when the last flush failed
         self._closing = False
         self._tick = loop.call_later(TICK_S, self._look)
@@ -104,7 +102,6 @@ class LeasedAccounts:
             if not self._marked:
                 break
             await asyncio.sleep(RETRY_S / 5)
-        await self._beat(0)
 
     # --- what accounts ask of it --------------------------------------------------------------------------------------
 
@@ -153,7 +150,6 @@ class LeasedAccounts:
         """One pipeline; False if the store is lost."""
         self._urgent = False
         now = self.now()
-        beat = now - self._beaten >= BEAT_S and not self._closing
         marked = self._marked[:PIPELINE_MAX]
         del self._marked[:PIPELINE_MAX]
         for account in marked:
@@ -162,31 +158,18 @@ class LeasedAccounts:
             self._lose(marked, now)
             return False
         asked = [account.prepare(now) for account in marked]
-        if beat:
-            asked.append(self._crew(int(LEASE_S)))
         try:
             answers = await self._store.run_all(asked)
         except StoreLost:
             self._lose(marked, self.now(), sent=True)
             return False
         now = self.now()
-        if beat and isinstance(count := answers[-1], int):
-            self._beaten, self.workers = now, max(self._workers_least, count)
-        for account, answer in zip(marked, answers, strict=False):
+        for account, answer in zip(marked, answers, strict=True):
             if isinstance(answer, BaseException):
                 account.miss(now)
             else:
                 account.hear(answer, now)
         return True
-
-    def _crew(self, lease_s: int) -> Asked:
-        return Asked(CREW, ("rg:{crew}",), (self.incarnation, lease_s, self.store_now))
-
-    async def _beat(self, lease_s: int) -> None:
-        try:
-            await self._store.run(self._crew(lease_s))
-        except StoreLost:
-            return
 
     # --- the store goes, and comes back -------------------------------------------------------------------------------
 
@@ -204,7 +187,7 @@ class LeasedAccounts:
 
     def _back(self) -> None:
         now = self.now()
-        self._tried, self._beaten = -RETRY_S, -BEAT_S
+        self._tried = -RETRY_S
         for account in list(self._known.values()):
             account.returned(now)
 
@@ -231,5 +214,3 @@ class LeasedAccounts:
                 self.mark(account)
             elif not account.marked and account.forgettable(now):
                 self._alive.pop(account.terms.id, None)
-        if now - self._beaten >= BEAT_S:
-            self._schedule()

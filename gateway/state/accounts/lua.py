@@ -172,20 +172,3 @@ end
 return {grant, there - grant, oldest, born}
 """,
 )
-
-CREW: Final = Script(
-    "accounts_crew",
-    _COMMON
-    + """
--- KEYS: who is alive, until when. ARGV: worker, for how long (s; 0: no more), now. Answers with how many there are.
-local now = seconds(ARGV[3])
-redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', string.format('%.17g', now))
-if tonumber(ARGV[2]) > 0 then
-  redis.call('ZADD', KEYS[1], string.format('%.17g', now + ARGV[2]), ARGV[1])
-  redis.call('EXPIRE', KEYS[1], whole(2 * ARGV[2]))
-else
-  redis.call('ZREM', KEYS[1], ARGV[1])
-end
-return redis.call('ZCARD', KEYS[1])
-""",
-)

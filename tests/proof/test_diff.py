@@ -53,9 +53,9 @@ CHANGES: dict[str, Edit] = {
 }
 
 
-@pytest.fixture
-def old(tmp_path: Path) -> Snapshot:
-    return snapshot(tmp_path / "old")
+@pytest.fixture(scope="module")
+def old(tmp_path_factory: pytest.TempPathFactory) -> Snapshot:
+    return snapshot(tmp_path_factory.mktemp("old"))
 
 
 def compared(old: Snapshot, folder: Path, changes: dict[str, str], rules: str = "") -> tuple[Snapshot, Difference]:
@@ -140,13 +140,21 @@ def requests() -> Iterator[dict[str, Any]]:
             yield {"tenant": tenant, "key": key, "asked": asked, **{fact: value for fact, value in declared if value is not None}}
 
 
+@pytest.fixture(scope="module")
+def before_all(old: Snapshot) -> list[tuple[str, ...]]:
+    """Where each of `requests` went."""
+    return [routes(old, asked) or () for asked in requests()]
+
+
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
-def test_newly_allowed_and_newly_refused_are_complete(tmp_path: Path, old: Snapshot, change: Edit) -> None:
+def test_newly_allowed_and_newly_refused_are_complete(
+    tmp_path: Path, old: Snapshot, before_all: list[tuple[str, ...]], change: Edit
+) -> None:
     new, found = compared(old, tmp_path, *change)
     wanted = set()
     gained: dict[str, set[str]] = {}
-    for asked in requests():
-        before, after = routes(old, asked) or (), routes(new, asked) or ()
+    for asked, before in zip(requests(), before_all, strict=True):
+        after = routes(new, asked) or ()
         if more := set(after) - set(before):
             gained.setdefault(asked["tenant"], set()).update(more)
             wanted.add((NEWLY_ALLOWED, asked["tenant"]))

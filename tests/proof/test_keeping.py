@@ -20,9 +20,9 @@ from gateway.proof.keeping import FILES_MAX, Kept, prover
 from gateway.proof.verdict import Status, Verdict
 
 
-@pytest.fixture
-def made(tmp_path: Path) -> Snapshot:
-    return snapshot(tmp_path / "policies", ENDING, claims=CLAIMS)
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Snapshot:
+    return snapshot(tmp_path_factory.mktemp("policies"), ENDING, claims=CLAIMS)
 
 
 def kept_file(state: Path) -> Path:

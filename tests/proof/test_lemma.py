@@ -6,7 +6,7 @@ For a state of knowledge K and a truth f within it, allowed(K) lies inside allow
 
 import itertools
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from claimed import claimed, goes_against
@@ -44,16 +44,24 @@ def truths(request: World, seed: int) -> Iterator[World]:
     yield from random.Random(seed).sample(every, min(TRUTHS, len(every)))
 
 
-def by_specification(world: World, request: World) -> set[str]:
-    return allowed(world, request, NOW) | {f"kept in {name}" for name in kept(world, request, NOW)}
+Judge = Callable[[World], set[str]]
+"""Where a request may go, and where it may be kept."""
 
 
-def by_engine(world: World, request: World) -> set[str]:
+def by_specification(world: World) -> Judge:
+    return lambda request: allowed(world, request, NOW) | {f"kept in {name}" for name in kept(world, request, NOW)}
+
+
+def by_engine(world: World) -> Judge:
     engine = Engine()
     view = engine.view(engine.snapshot(world), NOW)
-    found = view.eligible(request_facts(request))
-    here = set() if found.gateway_rules else {"kept in gateway"}
-    return {view.subjects[index].name for index in bits(found.mask)} | here | {f"kept in {name}" for name in found.keepers}
+
+    def judge(request: World) -> set[str]:
+        found = view.eligible(request_facts(request))
+        here = set() if found.gateway_rules else {"kept in gateway"}
+        return {view.subjects[index].name for index in bits(found.mask)} | here | {f"kept in {name}" for name in found.keepers}
+
+    return judge
 
 
 JUDGES = {"the specification": by_specification, "the engine": by_engine}
@@ -62,9 +70,10 @@ JUDGES = {"the specification": by_specification, "the engine": by_engine}
 def never_more(judge: str, world: World) -> bool:
     """Whether knowing more took nothing away; says whether something was not known and something was allowed."""
     request, found = world["request"], list(truths(world["request"], world["seed"]))
-    unknown = JUDGES[judge](world, request)
+    may = JUDGES[judge](world)
+    unknown = may(request)
     for truth in found:
-        more = unknown - JUDGES[judge](world, truth)
+        more = unknown - may(truth)
         assert not more, f"{more}: allowed where nothing is known, and not where it is known to be {truth}"
     return len(found) > 1 and bool(allowed(world, request, NOW))
 

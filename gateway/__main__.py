@@ -24,7 +24,7 @@ from gateway.commands import (
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
-    options = _parser().parse_args(arguments)
+    options = parser().parse_args(arguments)
     command: Callable[[argparse.Namespace], int] = options.command
     try:
         return command(options)
@@ -33,10 +33,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="gateway", description="Decides where a request may go before where it is best to go.")
-    parser.add_argument("--version", action="version", version=__version__)
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+def parser() -> argparse.ArgumentParser:
+    """Of all commands."""
+    found = argparse.ArgumentParser(prog="gateway", description="Decides where a request may go before where it is best to go.")
+    found.add_argument("--version", action="version", version=__version__)
+    commands = found.add_subparsers(required=True, metavar="COMMAND")
     serve.add(commands)
     demo.add(commands)
     policy = commands.add_parser("policy", help="check, explain and prove a policy").add_subparsers(
@@ -48,7 +49,7 @@ def _parser() -> argparse.ArgumentParser:
     keys = commands.add_parser("keys", help="make keys").add_subparsers(required=True, metavar="COMMAND")
     keys_new.add(keys)
     simulate.add(commands)
-    return parser
+    return found
 
 
 if __name__ == "__main__":

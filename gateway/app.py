@@ -34,6 +34,7 @@ from gateway.fleet import Fleet, InForce, surroundings
 from gateway.ledger.changes import ChangeLog
 from gateway.ledger.decisions import IDENTIFIER
 from gateway.machine import machine_of
+from gateway.pace import PACE, Pace
 from gateway.proof.gate import Judged, judge
 from gateway.purges import Purges
 from gateway.recovery import Recovery
@@ -73,6 +74,7 @@ class ServeSettings:
     cache_key: str | None = field(default=None, repr=False)  # what the catalogue names to seal the cache; None: the machine's own
     stores: Mapping[str, str] = field(default_factory=dict, repr=False)  # URLs by name; no `state`: an embedded one is started
     folder: Path | None = None  # where `snapshot` comes from, and what is loaded again when it changes; None: nothing is
+    pace: Pace = PACE
 
 
 def serve(settings: ServeSettings) -> int:
@@ -136,6 +138,7 @@ class Supervisor:
             revoked=frozenset(bytes.fromhex(digest) for digest in revoked),
             stores=settings.stores if self.embedded is None else {**settings.stores, "state": self.embedded.url},
             cache_secret=cache_secret(settings),
+            pace=settings.pace,
         )
         self._changes = ChangeLog(settings.state / "ledger", SystemClock())
         self._revocations = Revocations(self.fleet, settings.state, self._changes, revoked, log)
@@ -160,7 +163,7 @@ class Supervisor:
         if self.embedded is not None:
             self.embedded.start()
         self._ask_store(loop)
-        self._start(Thresholds(self.fleet, self.log).run())
+        self._start(Thresholds(self.fleet, self.log, self.settings.pace.look_s).run())
         self.fleet.start()
         await self.until_ready()
         checks = Checks(self.fleet, Asker(loop, self.fleet.snapshot.policy.bounds), time.time, self.log, defects.report)
@@ -245,13 +248,14 @@ class Supervisor:
             defects.report(error)
 
     def _reloader(self, folder: Path) -> Reloader:
-        state = self.settings.state
+        state, look_s = self.settings.state, self.settings.pace.look_s
 
         def judged(staged: Path) -> Judged:
             return judge(staged, None, state)
 
         resolve = partial(resolve_again, self.settings.snapshot.policy)
-        return Reloader(folder, self.fleet, History(state), self._changes, self.log, judge=judged, resolve=resolve)
+        history = History(state)
+        return Reloader(folder, self.fleet, history, self._changes, self.log, judge=judged, resolve=resolve, look_s=look_s)
 
     # --- the control plane --------------------------------------------------------------------------------------------
 

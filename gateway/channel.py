@@ -15,6 +15,7 @@ import orjson
 from gateway.core.caching import Spot
 from gateway.core.live import Checked
 from gateway.core.policy import Snapshot
+from gateway.pace import PACE, Pace
 
 _LENGTH: Final = struct.Struct("!I")
 AT_ONCE_BYTES_MAX: Final = 65_536  # of a command: 3 ms of an event loop. A snapshot with 10,000 keys is 2 MB, read beside the loop
@@ -39,6 +40,7 @@ class Start:
     cache_spot: Spot | None = None  # which of them the cache is in
     cache_secret: bytes = field(default=b"", repr=False)  # what seals it; also makes the key of what is said of prompts
     checked: dict[str, Checked] = field(default_factory=dict)  # endpoints, as `Health`
+    pace: Pace = PACE
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,12 +21,12 @@ from gateway.core.caching import spot_of
 from gateway.core.live import Checked
 from gateway.core.policy import Snapshot
 from gateway.ledger.metrics import added
+from gateway.pace import PACE, Pace
 
 INHERITED: Final = frozenset({
     "PATH", "PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "LANG", "LC_ALL", "TZ", "TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR",
 })  # fmt: skip
-RESPAWN_S: Final = 0.5  # doubled with each death in a row, up to RESPAWN_S_MAX: a worker that can't start must not eat the machine
-RESPAWN_S_MAX: Final = 30.0
+RESPAWN_S_MAX: Final = 30.0  # the longest pause before a worker is replaced: one that can't start must not eat the machine
 STEADY_S: Final = 60.0  # a worker that has lived so long was no false start
 ANSWER_S_MAX: Final = 10.0  # for a worker to prepare, and again to commit: a loop that has not turned by then serves nobody
 
@@ -89,6 +89,7 @@ class Fleet:
         stores: Mapping[str, str] | None = None,
         cache_secret: bytes = b"",
         answer_s_max: float = ANSWER_S_MAX,
+        pace: Pace = PACE,
     ) -> None:
         self.processes: dict[int, Process] = {}
         self.draining = False
@@ -110,6 +111,7 @@ class Fleet:
         self._log = log
         self._workers = workers
         self._answer_s_max = answer_s_max
+        self._pace = pace
         self._keeping: list[asyncio.Task[None]] = []
         self._stopping = asyncio.Event()
         self._news = asyncio.Event()  # set, and replaced, whenever a worker has reported or died
@@ -155,14 +157,14 @@ class Fleet:
     async def _keep(self, number: int) -> None:
         """Keep worker `number` running until the fleet drains."""
         loop = asyncio.get_running_loop()
-        pause_s = RESPAWN_S
+        pause_s = self._pace.respawn_s
         while not self.draining:
             began = loop.time()
             code = await self._live(number)
             if self.draining:
                 return
             self._log("worker_died", worker=number, code=code, next_in_s=pause_s)
-            pause_s = RESPAWN_S if loop.time() - began > STEADY_S else min(pause_s * 2, RESPAWN_S_MAX)
+            pause_s = self._pace.respawn_s if loop.time() - began > STEADY_S else min(pause_s * 2, RESPAWN_S_MAX)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), pause_s)
                 return
@@ -193,6 +195,7 @@ class Fleet:
             self.stores,
             *self._cache,
             dict(self.checked),
+            self._pace,
         )
         writer.write(pack(start))
         process = self.processes[number] = Process(popen, writer, now.epoch)

@@ -3,20 +3,19 @@
 import asyncio
 from collections.abc import Callable
 from decimal import Decimal
-from typing import Final
 
 from gateway.core.limits import all_limits
 from gateway.core.used import used
 from gateway.fleet import Fleet
-
-LOOK_S: Final = 1.0  # as often as workers report
+from gateway.pace import PACE
 
 
 class Thresholds:
     """All budgets of one gateway. One that has been told of is told of again after it has been below the share."""
 
-    def __init__(self, fleet: Fleet, log: Callable[..., None]) -> None:
+    def __init__(self, fleet: Fleet, log: Callable[..., None], look_s: float = PACE.look_s) -> None:
         self._fleet = fleet
+        self._look_s = look_s
         self._log = log
         self._told: set[tuple[str, Decimal]] = set()
 
@@ -39,4 +38,4 @@ class Thresholds:
                             "budget_past", of=one.limit.whose, budget=one.limit.says, share=float(share), used=round(one.share, 3)
                         )
             self._told = past
-            await asyncio.sleep(LOOK_S)
+            await asyncio.sleep(self._look_s)

@@ -51,7 +51,6 @@ from gateway.upstream.vectors import EmbeddingsForm
 from gateway.wire.plane import Plane, Prepared
 from gateway.wire.server import Server
 
-REPORT_S: Final = 1.0
 OPENING_S: Final = 0.02  # between steps of opening accounts that no request has asked for: at most a tenth of our time
 LOOK_AGAIN_S: Final = 30.0  # until budgets are looked at that only others use: a metric is no older than that
 ORPHANED: Final = 70  # exit code: the supervisor is gone
@@ -258,7 +257,7 @@ async def _run(listener: socket.socket, channel: socket.socket) -> int:
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLD)
     serving = loop.create_task(worker.server.run())
-    reporting = loop.create_task(_report(worker, writer))
+    reporting = loop.create_task(_report(worker, writer, start.pace.report_s))
     listening = loop.create_task(_listen(worker, reader, writer))
     done, _ = await asyncio.wait((serving, reporting, listening), return_when=asyncio.FIRST_COMPLETED)
     for task in (serving, reporting, listening):
@@ -301,8 +300,8 @@ async def _listen(worker: Worker, reader: asyncio.StreamReader, writer: asyncio.
         await writer.drain()
 
 
-async def _report(worker: Worker, writer: asyncio.StreamWriter) -> None:
-    """Tell the supervisor how things are: as soon as requests are served, then each second."""
+async def _report(worker: Worker, writer: asyncio.StreamWriter, every_s: float) -> None:
+    """Tell the supervisor how things are: as soon as requests are served, then again and again."""
     loop = asyncio.get_running_loop()
     while not worker.server.ready:  # noqa: ASYNC110 - uvicorn has no event for it, and this is milliseconds, once
         await asyncio.sleep(0.005)
@@ -314,7 +313,7 @@ async def _report(worker: Worker, writer: asyncio.StreamWriter) -> None:
             await loop.run_in_executor(None, worker.ledger.sync)
         except OSError:  # a disk that can't keep what it took: the next write will tell, if it stays so
             worker.meter.ledger_failed()
-        await asyncio.sleep(REPORT_S)
+        await asyncio.sleep(every_s)
 
 
 def main() -> int:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.__main__ import _parser, main
+from gateway.__main__ import main, parser
 
 ROOT = Path(__file__).resolve().parent.parent
 POLICIES = str(ROOT / "policies")
@@ -127,10 +127,10 @@ def test_every_argument_says_what_it_is() -> None:
             elif not isinstance(action, argparse._HelpAction):
                 assert action.help, (parser.prog, action.dest)
 
-    walk(_parser())
+    walk(parser())
 
 
 def test_help_is_quick_and_imports_nothing_heavy() -> None:
-    program = "import sys, gateway.__main__ as m; m._parser(); print('fastapi' in sys.modules or 'ruamel' in sys.modules)"
+    program = "import sys, gateway.__main__ as m; m.parser(); print('fastapi' in sys.modules or 'ruamel' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gateway.commands.shared import Commands, policies, port, say, workers
+from gateway.pace import PACE, Pace
 
 if TYPE_CHECKING:
     from gateway.control.tokens import Tokens
@@ -31,7 +32,8 @@ def add(commands: Commands) -> None:
     serve.set_defaults(command=run)
 
 
-def run(options: argparse.Namespace) -> int:
+def run(options: argparse.Namespace, pace: Pace = PACE) -> int:
+    """Serve until told to stop."""
     from functools import partial
 
     from gateway.app import CannotStart, ServeSettings, serve
@@ -68,6 +70,7 @@ def run(options: argparse.Namespace) -> int:
         workers=options.workers,
         decide=partial(answer, workers=options.workers),
         folder=options.policies,
+        pace=pace,
     )
     try:
         return serve(settings)

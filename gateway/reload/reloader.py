@@ -19,12 +19,12 @@ from gateway.core.policy import Policy, Snapshot
 from gateway.fleet import InForce, NotSwitched
 from gateway.ledger.changes import ChangeLog
 from gateway.ledger.families import RELOAD_RESULTS
+from gateway.pace import PACE
 from gateway.proof.gate import Judged
 from gateway.reload.admission import in_place, reload_reasons
 from gateway.reload.documents import Documents, Unreadable, fingerprint, ours, read_documents, write_documents
 from gateway.reload.history import Entry, History, name_of
 
-LOOK_S: Final = 1.0  # how often the folder is looked at: a `stat` for each document
 FOLDER: Final = "the folder"  # who asked, where a document changed
 
 APPLIED, UNCHANGED, REFUSED = RELOAD_RESULTS
@@ -76,7 +76,7 @@ class Reloader:
         judge: Callable[[Path], Judged],
         resolve: Callable[[Policy], Secrets],
         now: Callable[[], float] = time.time,
-        look_s: float = LOOK_S,
+        look_s: float = PACE.look_s,
     ) -> None:
         self.folder = folder
         self.history = history

@@ -19,7 +19,7 @@ def served(gateway: Gateway) -> float:
 
 
 def test_a_request_is_served_recorded_counted_and_not_quoted(tmp_path: Path) -> None:
-    with running(tmp_path) as (gateway, _):
+    with running(tmp_path, hasty=False) as (gateway, _):
         answer = gateway.ask()
         assert answer.status == 200, answer.read()
         assert json.loads(answer.read())["choices"][0]["message"]["content"] == "hello"

@@ -18,6 +18,7 @@ from gateway.state.store.remote import RemoteStore
 
 ALL = Caching("all", (), 3600)
 MESSAGES: Any = [{"role": "user", "content": "Good morning"}]
+HELD = {name: [{"fault": {"kind": "hold", "at": "before_head"}}] for name in ("one", "two", "three", "far")}
 STALLED = {name: [{"fault": "stall"}] for name in ("one", "two", "three", "far")}
 
 
@@ -54,6 +55,12 @@ class Asking:
     @property
     def calls(self) -> int:
         return sum(len(simulator.journal.entries) for simulator in self.gateway.simulators.values())
+
+    @property
+    def in_line(self) -> int:
+        """How many wait for what another one gets."""
+        assert self.gateway.cache is not None
+        return sum(len(flight.line) for flight in self.gateway.cache.flights._flights.values())
 
     @property
     def words(self) -> list[str]:
@@ -248,8 +255,11 @@ def test_without_a_policy_nothing_is_kept_nor_given(server: Server) -> None:
 @pytest.mark.parametrize("stream", [False, True])
 def test_equal_requests_at_the_same_moment_cost_one_call(server: Server, stream: bool) -> None:
     async def main() -> None:
-        async with asking(server) as a:
-            asked = [a.stream() if stream else a.ask() for _ in range(12)]
+        async with asking(server, scripts=HELD) as a:
+            asked = [asyncio.ensure_future(a.stream() if stream else a.ask()) for _ in range(12)]
+            await eventually(lambda: a.in_line == 11)  # however slow the machine is, all come before there is an answer
+            await a.gateway.simulators["one"].holding()
+            a.gateway.simulators["one"].release()
             answers = await asyncio.gather(*asked)
             assert a.calls == 1
             texts = {text_of(chunks) for _, chunks in answers} if stream else {raw.text for raw in answers}

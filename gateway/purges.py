@@ -30,10 +30,11 @@ class Fleet(Protocol):
 class Purges:
     """Of one gateway, whose cache is in the store at `url`. It is connected to for as long as a purge takes."""
 
-    def __init__(self, fleet: Fleet, url: str, changes: ChangeLog) -> None:
+    def __init__(self, fleet: Fleet, url: str, changes: ChangeLog, open_s_max: float = OPEN_S_MAX) -> None:
         self._fleet = fleet
         self._where = parse(url)
         self._changes = changes
+        self._open_s_max = open_s_max
 
     async def purge(self, by: str, tenant: str, model: str, tag: str) -> int | None:
         """Take out what is of all these, where they are not "" (everything, if all are); returns how many answers went.
@@ -64,7 +65,7 @@ class Purges:
         store, there = RemoteStore(self._where, asyncio.get_running_loop()), asyncio.Event()
         store.on_back(there.set)
         try:
-            async with asyncio.timeout(OPEN_S_MAX):
+            async with asyncio.timeout(self._open_s_max):
                 await there.wait()
         except TimeoutError:
             await store.close()

@@ -32,7 +32,7 @@ from gateway.core.rates import Rates
 from gateway.pipeline import World
 from gateway.simulators import Simulator
 from gateway.state.accounts.local import LocalAccounts
-from gateway.state.cache.cache import SharedCache
+from gateway.state.cache.cache import LEASE_S, SharedCache
 from gateway.state.limits import AccountLimiter
 from gateway.state.live import LocalLive
 from gateway.state.store.port import Store
@@ -113,12 +113,13 @@ async def in_process(
     apis: frozenset[str] | None = None,
     embeds: Mapping[str, str] = NOWHERE,
     budgets: Mapping[str, tuple[Budget, ...]] = UNLIMITED,
+    cache_lease_s: float = LEASE_S,
 ) -> AsyncIterator[InProcess]:
     """Simulators of these dialects (by endpoint, besides DIALECTS) with these fault scripts, and a gateway before them.
 
     `rates` and `budgets` are by the id of a key; `room`, by endpoint, is how many requests it works on at once. Answers are kept in
-    `store` as `caching` says. With `apis`, all endpoints and models are for those instead of chat alone. `embeds` are endpoints
-    that embed, besides, and the country of each.
+    `store` as `caching` says; a gateway that has died is waited for as long as `cache_lease_s`. With `apis`, all endpoints and
+    models are for those instead of chat alone. `embeds` are endpoints that embed, besides, and the country of each.
     """
     bounds = bounds or Bounds()
     loop = asyncio.get_running_loop()
@@ -155,7 +156,7 @@ async def in_process(
         cache = None
         if store is not None:
             forms = {"chat": ChatForm(), "completions": CompletionForm(), "embeddings": EmbeddingsForm()}
-            cache = SharedCache(store, SECRET, forms, bounds, clock, loop, meter.kept, defects.append)
+            cache = SharedCache(store, SECRET, forms, bounds, clock, loop, meter.kept, defects.append, cache_lease_s)
             stack.push_async_callback(cache.close)
         watched, warmth = Watched(upstreams, live, clock), WarmPrefixes(b"secret").under(affinity)
         draw = lambda: next(counter)  # noqa: E731

@@ -18,6 +18,7 @@ from gateway.state.store.remote import RemoteStore
 
 ALL = Caching("all", (), 3600)
 MESSAGES: Any = [{"role": "user", "content": "Good morning"}]
+LEASE_S = 0.5
 HELD = {name: [{"fault": {"kind": "hold", "at": "before_head"}}] for name in ("one", "two", "three", "far")}
 STALLED = {name: [{"fault": "stall"}] for name in ("one", "two", "three", "far")}
 
@@ -303,12 +304,12 @@ def test_a_leader_that_leaves_hands_on(server: Server) -> None:
 
 def test_a_gateway_that_dies_is_waited_for_no_longer_than_its_lease(server: Server) -> None:
     async def main() -> None:
-        async with asking(server, scripts=STALLED) as dead:
+        async with asking(server, scripts=STALLED, cache_lease_s=LEASE_S) as dead:
             leader = asyncio.ensure_future(dead.ask())
             await eventually(lambda: dead.calls == 1)
             assert dead.gateway.cache is not None
             await dead.gateway.cache.close()  # it renews nothing any more
-            async with asking(server) as other:
+            async with asking(server, cache_lease_s=LEASE_S) as other:
                 assert (await other.ask()).headers["x-gateway-cache"] == "miss"
                 assert other.calls == 1
             leader.cancel()

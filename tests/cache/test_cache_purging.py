@@ -166,7 +166,7 @@ def test_who_asked_stands_in_the_ledger_whatever_comes_of_it(server: Server, tmp
     server.kill()
 
     async def lost() -> None:
-        purges = Purges(Fleet(snapshot()), server.url, ChangeLog(tmp_path / "other", Clock()))
+        purges = Purges(Fleet(snapshot()), server.url, ChangeLog(tmp_path / "other", Clock()), open_s_max=0.1)
         assert await purges.purge("somebody", "", "alpha", "batch") is None
         assert said(tmp_path / "other") == [
             ("asked", "model alpha, tag batch", "somebody"),

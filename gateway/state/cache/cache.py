@@ -27,7 +27,7 @@ from gateway.state.store.port import WAIT_S, Asked, Script, Store, StoreLost
 
 CHANNEL: Final = "rg:cache:landed"  # scope, a zero byte, name: for whoever waits for it in another worker
 LEASE_S: Final = 5.0  # a worker that dies keeps others waiting for no longer
-RENEW_S: Final = 2.0  # so that one renewal may be lost
+RENEWALS: Final = 2.5  # in that time: one may be lost
 SALT_S: Final = 3_600.0  # of a salt under which nothing is kept yet
 TRIMS_MAX: Final = 3  # scopes trimmed for one entry: what is still too much, the next one finds
 
@@ -54,12 +54,14 @@ class SharedCache:
         loop: asyncio.AbstractEventLoop,
         count: Callable[[str], None],
         defect: Callable[[BaseException], None],
+        lease_s: float = LEASE_S,
     ) -> None:
         self.bounds = bounds
         self.clock = clock
         self.loop = loop
         self.flights = Flights(loop)
         self.count = count
+        self.lease_s = lease_s
         self.bytes = 0  # of all scopes, as of the last entry that was kept
         self._store = store
         self._secret = secret
@@ -107,7 +109,7 @@ class SharedCache:
         for _ in range(2):
             sealer = await self.sealer(scope, deadline)
             name = sealer.name(keeping.allowed, api, digest)
-            args = (sealer.salt, name, token, int(LEASE_S * 1_000))
+            args = (sealer.salt, name, token, int(self.lease_s * 1_000))
             said, *more = await self._run(scripts.LOOK, scope, args, deadline)
             match said:
                 case b"found":
@@ -220,9 +222,9 @@ class SharedCache:
 
     async def _renew(self) -> None:
         while self._leases:
-            await asyncio.sleep(RENEW_S)
+            await asyncio.sleep(self.lease_s / RENEWALS)
             held = list(self._leases.items())
-            args = [(scripts.keys_of(scope), (name, token, int(LEASE_S * 1_000))) for (scope, name), token in held]
+            args = [(scripts.keys_of(scope), (name, token, int(self.lease_s * 1_000))) for (scope, name), token in held]
             if held and self._store.up:
                 try:
                     await self._store.run_all([Asked(scripts.RENEW, *one) for one in args])

@@ -28,7 +28,7 @@ from gateway.state.store.port import StoreLost
 if TYPE_CHECKING:
     from gateway.state.cache.cache import SharedCache
 
-RELOOK_S: Final = 2.5  # while another worker gets it: for when it died, or what it said was not heard
+RELOOKS: Final = 2  # in a lease, while another worker gets it: for when it died, or what it said was not heard
 FOREVER: Final = float("inf")
 TOKEN_BYTES: Final = 8
 
@@ -103,7 +103,8 @@ class SharedPlace:
         if self._cache.loop.time() >= self._give_up:
             return Recalled(Recall.MISS)
         event = self._cache.awaited(self._keeping.scope, self._name)
-        wait_s = min(RELOOK_S, until - self._cache.loop.time(), self._give_up - self._cache.loop.time())
+        now = self._cache.loop.time()
+        wait_s = min(self._cache.lease_s / RELOOKS, until - now, self._give_up - now)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(wait_s):
                 await event.wait()

@@ -73,6 +73,7 @@ class Audit:
         self._references: Memo[Hashable, tuple[Decision, bytes]] = Memo()
         self._who: Memo[Hashable, bytes] = Memo()
         self._how: Memo[Hashable, bytes] = Memo()
+        self._decided: set[str] = set()  # exchanges under way whose decision stands in a line
 
     @property
     def chain(self) -> str:
@@ -80,10 +81,13 @@ class Audit:
         return self._chain.name
 
     def begun(self, request: Request, decision: Decision, attempt: Attempt | None) -> None:
-        """Keep that `attempt` is about to be opened. Raises OSError, and then nothing may be sent."""
+        """Keep that `attempt` is about to be opened. Raises OSError, and then nothing may be sent.
+
+        The first line of an exchange has its decision. That need not be its first attempt's: a limit may not have let that begin.
+        """
         name = request.id.encode()
         route = b"null" if attempt is None else b'{"number":%d,"route":"%b"}' % (attempt.number, attempt.deployment.id.encode())
-        if attempt is not None and attempt.number > 1:
+        if attempt is not None and attempt.number > 1 and request.id in self._decided:
             self._chain.append(b'{"kind":"begun","id":"%b","attempt":%b}' % (name, route))
             return
         reference = self._reference(decision)
@@ -91,6 +95,7 @@ class Audit:
             b'{"kind":"begun","id":"%b","began":%b,"stream":%b,"body_bytes":%d,"decision":%b,"attempt":%b%b}'
             % (name, dumps(request.began), _BOOL[request.stream], request.body_bytes, reference, route, _side(request))
         )
+        self._decided.add(request.id)
 
     def settled(self, settlement: Settlement) -> None:
         """Keep how an exchange ended. Raises OSError."""
@@ -101,11 +106,11 @@ class Audit:
             more += b',"charged":' + dumps(dict(settlement.charged))
         if settlement.recalled is not None:
             more += b',"cache":' + _recalled(settlement, settlement.recalled)
-        if settlement.tried:
-            attempts = b",".join([self._tried(tried, used if tried.outcome.usage is usage else None) for tried in settlement.tried])
+        attempts = b",".join([self._tried(tried, used if tried.outcome.usage is usage else None) for tried in settlement.tried])
+        if request.id in self._decided:
+            self._decided.remove(request.id)
             self._chain.segment()
         else:
-            attempts = b""
             more += b',"decision":' + self._reference(settlement.decision)
         self._chain.write(
             b'{"kind":"settled","id":"%b",%b,"stream":%b,"began":%b,"ended":%b,"status":%d,"code":%b,"result":"%b",'

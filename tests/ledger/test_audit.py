@@ -21,8 +21,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_world import NOW, snapshot
 
+from gateway.core.answer import OVER_RATE
 from gateway.core.decide import Decision
-from gateway.core.exchange import Attempt, Kept, Needs, Recall, Recalled, Unlike
+from gateway.core.exchange import Attempt, Ended, Fault, Kept, Needs, Outcome, Recall, Recalled, Scope, Unlike
 from gateway.core.live import ALL_WELL, Blocked, LiveState
 from gateway.core.pricing import Price, Tariff
 from gateway.core.settlement import excluded_words
@@ -68,6 +69,31 @@ def test_an_exchange_is_two_lines_and_a_further_attempt_is_one_more(tmp_path: Pa
     assert price is not None
     assert end["cost_basis"] == "reported" and end["cost_usd"] == f"{price.cost(SERVED.usage):f}"  # type: ignore[arg-type]
     assert "decision" not in end
+
+
+PASSED_OVER = Outcome(Ended.THROTTLED, Fault.OURS, Scope.DEPLOYMENT, code=OVER_RATE, sent=False)
+
+
+def test_a_decision_is_kept_where_a_limit_did_not_let_its_first_attempt_begin(tmp_path: Path) -> None:
+    ledger, decision = audit(tmp_path), decided(View(world(), NOW))
+    begin(ledger, decision, 2)
+    ledger.settled(settlement(decision, PASSED_OVER, SERVED))
+    begun, end = records(tmp_path)
+    assert begun["attempt"]["number"] == 2 and begun["decision"]["routes"]
+    assert "decision" not in end
+    (recorded,) = decisions(tmp_path)
+    assert isinstance(recorded, Recorded) and recorded.settled == end
+    assert Replay(world()).made(recorded.decision, recorded.text)[1]
+    assert find(tmp_path, recorded.id) == recorded
+
+
+def test_a_decision_is_kept_where_no_attempt_was_let_begin(tmp_path: Path) -> None:
+    ledger, decision = audit(tmp_path), decided(View(world(), NOW))
+    ledger.settled(settlement(decision, PASSED_OVER, PASSED_OVER))
+    (end,) = records(tmp_path)
+    assert len(end["attempts"]) == 2 and end["decision"]["routes"]
+    (recorded,) = decisions(tmp_path)
+    assert isinstance(recorded, Recorded) and Replay(world()).made(recorded.decision, recorded.text)[1]
 
 
 def test_a_side_call_says_whose_it_is_and_its_decision_comes_again(tmp_path: Path) -> None:

@@ -30,6 +30,13 @@ def says_nothing(seen_speaks: bool, finish: str, said: Usage | usage.Unusable) -
     return not (isinstance(said, Usage) and said.output == END_OF_TURN_TOKENS)
 
 
+def counted(said: Usage | usage.Unusable, seen_speaks: bool, body: Mapping[str, Any]) -> Usage | usage.Unusable:
+    """`said` of the answer to a request's `body`, unless it counts nothing where something was shown. An echo is the prompt's."""
+    if isinstance(said, Usage) and not said.output and seen_speaks and not body.get("echo"):
+        return usage.Unusable.ABSURD
+    return said
+
+
 def is_error(found: dict[str, Any]) -> bool:
     """Whether JSON that came with 200 is an error all the same: OpenAI's shape, the flat one, or Zhipu's `success: false`."""
     return bool(found.get("error")) or found.get("object") == "error" or found.get("success") is False
@@ -51,7 +58,7 @@ def judge(
         seen = shape.mend_answer(found, identity)
     except NotCanonical:
         return outcomes.spoilt("bad_answer", status)
-    said = shape.usage(found)
+    said = counted(shape.usage(found), seen.speaks, body)
     known = said if isinstance(said, Usage) else None
     if seen.bad_finish:
         return replace(outcomes.spoilt(seen.bad_finish, status), usage=known)

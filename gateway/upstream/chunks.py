@@ -16,7 +16,7 @@ import orjson
 
 from gateway.core.exchange import Outcome, Request, Usage
 from gateway.upstream import outcomes, usage
-from gateway.upstream.answer import is_error, says_nothing, served
+from gateway.upstream.answer import counted, is_error, says_nothing, served
 from gateway.upstream.calling import Setting
 from gateway.upstream.canonical import DONE_EVENT, Identity, NotCanonical, event, usage_event
 from gateway.upstream.pump import Tally
@@ -138,17 +138,22 @@ class Chunks:
 
     def tail(self) -> bytes:
         """The last events of a stream that ended well."""
-        if self._request.wants_usage and isinstance(self.usage, Usage):
-            return usage_event(self.identity, self.usage, self.shape.chunk) + DONE_EVENT
+        said = self._counted()
+        if self._request.wants_usage and isinstance(said, Usage):
+            return usage_event(self.identity, said, self.shape.chunk) + DONE_EVENT
         return DONE_EVENT
 
     def served(self) -> Outcome:
         """The outcome of a stream that ended well."""
-        return served(self.usage, self.finish, 200, self._guess)
+        return served(self._counted(), self.finish, 200, self._guess)
 
     def used(self) -> Usage:
         """Usage so far: the last that was reported, or an estimate from what was passed on."""
-        return self.usage if isinstance(self.usage, Usage) else self._guess()
+        said = self._counted()
+        return said if isinstance(said, Usage) else self._guess()
+
+    def _counted(self) -> Usage | usage.Unusable:
+        return counted(self.usage, self.speaks, self._request.body)
 
     def _guess(self) -> Usage:
         # the first event and the last usually carry no text

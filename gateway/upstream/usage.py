@@ -1,8 +1,8 @@
 """Tokens, read from wherever each upstream puts them, into the one record that money is counted from.
 
 Promises: uncached + cached + cache_write is the upstream's prompt, and the parts sum to its total where it states one. What can't
-be true (negative, not a whole number, cached more than the prompt, a total of something else) counts as not reported: then the
-caller estimates, and the settlement says `estimated`.
+be true (negative, not a whole number, a prompt of nothing, cached more than the prompt, a total of something else) counts as not
+reported: then the caller estimates, and the settlement says `estimated`. Zeros are what servers write that have not counted.
 
 Spellings: `prompt_tokens_details.cached_tokens` (OpenAI, Z.ai, vLLM with its flag, newer llama.cpp, Mistral), Mistral's
 `prompt_token_details` and `num_cached_tokens`, `reasoning_tokens` in `completion_tokens_details` or (SGLang) beside the totals,
@@ -48,6 +48,8 @@ def read(usage: Any, timings: Any = None) -> Usage | Unusable:
         cached = _count(timings.get("cache_n"))
     if prompt < 0 or output < 0 or cached < 0 or written < 0 or reasoning < 0 or cached + written > prompt:
         return Unusable.ABSURD
+    if prompt == 0:
+        return Unusable.ABSURD if output else Unusable.MISSING
     total = _count(usage.get("total_tokens"))
     if total not in (0, prompt + output):  # some leave it out or at zero
         if total != prompt + output + reasoning:
@@ -79,7 +81,7 @@ def _usual(usage: Mapping[str, Any]) -> Usage | None:
         if value.__class__ is not int or not 0 <= value <= TOKENS_MAX:
             return None
     uncached = prompt - cached - written
-    if uncached < 0 or reasoning > output or total != prompt + output:
+    if not prompt or uncached < 0 or reasoning > output or total != prompt + output:
         return None
     return Usage(uncached, cached, written, output, reasoning, reported=True)
 

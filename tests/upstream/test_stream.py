@@ -467,6 +467,23 @@ def test_usage_that_came_before_the_cut_is_kept() -> None:
     assert found.usage == Usage(5, 0, 0, 3, 0, True)
 
 
+def test_a_count_of_nothing_is_none_of_what_was_shown() -> None:
+    """Some say the prompt's tokens first, and would say the answer's at the end."""
+    found, client, _ = cut(lambda fake: fake.fail("closed_early"), first=sse(chunk({"content": "Hi"}, usage=counts(output=0))))
+    assert said(client.chunks) == "Hi"
+    assert found.usage is not None and not found.usage.reported
+
+
+@pytest.mark.parametrize("usage", [counts(output=0), counts(prompt=0, output=0), counts(prompt=0)])
+def test_zeros_in_place_of_counts_are_not_billed_as_reported(usage: dict[str, Any]) -> None:
+    found, _, _ = cut(lambda fake: fake.data(sse(chunk({}, "stop"), chunk({}, usage=usage, choices=[]), b"[DONE]")))
+    assert found.ended is Ended.SERVED and found.code in ("usage_absurd", "usage_missing")
+    assert found.usage is not None and not found.usage.reported and found.usage.input and found.usage.output
+    body, whole_found = whole("openai", {**ANSWER, "usage": usage})
+    assert orjson.loads(body)["usage"] is None
+    assert whole_found.usage is not None and not whole_found.usage.reported and whole_found.usage.output
+
+
 def test_a_connection_that_breaks_after_all_was_said_is_served() -> None:
     found, client, _ = cut(lambda fake: fake.data(sse(chunk({}, "stop"))).fail("closed_early"))
     assert (found.ended, found.finish, found.code) == (Ended.SERVED, "stop", "usage_missing")

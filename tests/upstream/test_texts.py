@@ -125,6 +125,15 @@ def fixture(name: str) -> bytes:
     return (FIXTURES / name).read_bytes()
 
 
+def test_an_echo_alone_is_no_output() -> None:
+    usage = {"prompt_tokens": 5, "completion_tokens": 0, "total_tokens": 5}
+    body = {"choices": [{"text": "Hello", "finish_reason": "length"}], "usage": usage}
+    _, outcome = asyncio.run(answered("openai", body, {"echo": True, "max_tokens": 0}))
+    assert outcome.usage == Usage(5, 0, 0, 0, 0, True)
+    _, outcome = asyncio.run(answered("openai", body))
+    assert outcome.code == "usage_absurd"
+
+
 @pytest.mark.parametrize(
     ("name", "text", "usage"),
     [

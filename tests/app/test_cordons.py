@@ -47,16 +47,13 @@ def test_nothing_begins_there_what_is_under_way_ends_and_a_restart_remembers(tmp
     assert [line[1:] for line in said] == [("cordon", "endpoint here", who), ("uncordon", "endpoint here", who)]
 
 
-def test_what_nobody_knows_can_not_be_cordoned_and_who_only_reads_may_not(tmp_path: Path) -> None:
-    with running(tmp_path, "--admin-token", "env:TEST_ADMIN_TOKEN") as (gateway, _):
-        status, body = gateway.admin("POST", "/admin/v1/endpoints/her/cordon", **TOKEN)
-        assert (status, body["error"]["code"]) == (404, "unknown_endpoint")
-        assert "did you mean `here`?" in body["error"]["message"]
-    other = tmp_path / "other"
-    other.mkdir()
-    with running(other, "--admin-token", "read=env:TEST_ADMIN_TOKEN") as (gateway, _):
-        assert gateway.admin("POST", f"{HERE}/cordon", **TOKEN)[0] == 403
-        assert gateway.ask().status == 200
+def test_what_nobody_knows_can_not_be_cordoned_and_who_only_reads_may_not(unharmed: Gateway) -> None:
+    status, body = unharmed.admin("POST", "/admin/v1/endpoints/her/cordon", **TOKEN)
+    assert (status, body["error"]["code"]) == (404, "unknown_endpoint")
+    assert "did you mean `here`?" in body["error"]["message"]
+    reader = {"authorization": f"Bearer {Path.home()}"}
+    assert unharmed.admin("POST", f"{HERE}/cordon", **reader)[0] == 403
+    assert unharmed.ask().status == 200
 
 
 @pytest.mark.parametrize("text", ["[", '{"here": true}', "[1]"])

@@ -75,9 +75,8 @@ def test_a_path_too_long_for_a_socket_is_no_hindrance(tmp_path: Path) -> None:
         assert not socket.parent.exists()
 
 
-def test_nothing_but_its_own_folder_is_written(tmp_path: Path) -> None:
-    with running(tmp_path) as (gateway, _):
-        socket = socket_of(store_of(gateway))
-        until("an answer", lambda: ask(socket, "PING"))
-        assert isinstance(ask(socket, "DEBUG", "SLEEP", "0"), hiredis.ReplyError)
-        assert {path.name for path in (tmp_path / "state" / "store").iterdir()} == {"appendonlydir", "lock", "pid", "socket"}
+def test_nothing_but_its_own_folder_is_written(unharmed: Gateway) -> None:
+    socket = socket_of(store_of(unharmed))
+    until("an answer", lambda: ask(socket, "PING"))
+    assert isinstance(ask(socket, "DEBUG", "SLEEP", "0"), hiredis.ReplyError)
+    assert {path.name for path in (unharmed.state / "store").iterdir()} == {"appendonlydir", "lock", "pid", "socket"}

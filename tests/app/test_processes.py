@@ -7,7 +7,7 @@ import socket
 import time
 from pathlib import Path
 
-from processes import CANARY, KEY, Gateway, alive, get, running, until
+from processes import CANARY, KEY, Gateway, alive, running, until
 
 from gateway.ledger.reading import Line, read
 
@@ -43,17 +43,16 @@ def test_a_request_is_served_recorded_counted_and_not_quoted(tmp_path: Path) -> 
             assert CANARY not in text and KEY not in text and KEY.rsplit("_", 1)[1] not in text
 
 
-def test_a_worker_has_loaded_the_data_path_and_nothing_else(tmp_path: Path) -> None:
+def test_a_worker_has_loaded_the_data_path_and_nothing_else(unharmed: Gateway) -> None:
     """Of a real worker that has served: its native modules and its memory. (Pure modules: `test_layers`.)"""
-    with running(tmp_path) as (gateway, _):
-        gateway.ask().read()
-        (worker,) = gateway.workers()
-        loaded = Path(f"/proc/{worker}/maps").read_text()
-        assert "httptools" in loaded and "uvloop" in loaded
-        assert not [word for word in ("pydantic", "ruamel", "z3", "prometheus") if word in loaded]
-        rollup = Path(f"/proc/{worker}/smaps_rollup").read_text()
-        pss_kb = next(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:"))
-        assert pss_kb < 60_000
+    unharmed.ask().read()
+    (worker,) = unharmed.workers()
+    loaded = Path(f"/proc/{worker}/maps").read_text()
+    assert "httptools" in loaded and "uvloop" in loaded
+    assert not [word for word in ("pydantic", "ruamel", "z3", "prometheus") if word in loaded]
+    rollup = Path(f"/proc/{worker}/smaps_rollup").read_text()
+    pss_kb = next(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:"))
+    assert pss_kb < 60_000
 
 
 def test_a_stream_under_way_is_finished_before_the_gateway_stops(tmp_path: Path) -> None:
@@ -171,17 +170,14 @@ def test_a_port_in_use_is_one_clear_line(tmp_path: Path) -> None:
     assert str(gateway.port) in line and "in use" in line
 
 
-def test_an_ops_port_in_use_stops_the_start_with_a_clear_line(tmp_path: Path) -> None:
-    with running(tmp_path) as (first, upstream):
-        second_folder = tmp_path / "second"
-        second_folder.mkdir()
-        second = Gateway(second_folder, upstream.port, "--ops-port", str(first.ops_port))
-        try:
-            assert second.process.wait(20) == 1
-        finally:
-            second.kill()
-        assert f"port {first.ops_port}" in second.log and "Traceback" not in second.log
-        assert get(first.ops_port, "/readyz")[0] == 200
+def test_an_ops_port_in_use_stops_the_start_with_a_clear_line(unharmed: Gateway, tmp_path: Path) -> None:
+    second = Gateway(tmp_path, 9, "--ops-port", str(unharmed.ops_port))
+    try:
+        assert second.process.wait(20) == 1
+    finally:
+        second.kill()
+    assert f"port {unharmed.ops_port}" in second.log and "Traceback" not in second.log
+    assert unharmed.ops("/readyz")[0] == 200
 
 
 def test_a_state_folder_that_can_not_be_written_is_told(tmp_path: Path) -> None:

@@ -92,12 +92,11 @@ def test_a_revoked_key_is_refused_from_then_on(tmp_path: Path) -> None:
         assert line["by"] == "admin policy (env:TEST_ADMIN_TOKEN)" and line["result"] == "applied"
 
 
-def test_signals_and_changes_of_nothing(tmp_path: Path) -> None:
-    with running(tmp_path) as (gateway, _):
-        started(gateway)
-        gateway.process.send_signal(signal.SIGHUP)
-        until("it was heard", lambda: gateway.metric("gateway_reloads_total", result="unchanged") == 2)
-        assert gateway.process.poll() is None and gateway.ask().status == 200
+def test_signals_and_changes_of_nothing(unharmed: Gateway) -> None:
+    started(unharmed)
+    unharmed.process.send_signal(signal.SIGHUP)
+    until("it was heard", lambda: unharmed.metric("gateway_reloads_total", result="unchanged") == 2)
+    assert unharmed.process.poll() is None and unharmed.ask().status == 200
 
 
 def test_a_change_by_the_admin_api_and_back_again(tmp_path: Path) -> None:

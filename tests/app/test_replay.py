@@ -1,15 +1,17 @@
-"""Decisions of a running gateway, explained and made again: the commands as people call them, and the admin API."""
+"""Decisions of a running gateway, explained and made again: by the commands, and by the admin API."""
 
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
-from processes import CANARY, ROOT, Gateway, running, until
+from processes import CANARY, Gateway, running, until
 from test_reload import ADMIN, TOKEN, edit, policy, started
+
+from gateway.__main__ import main
 
 
 @pytest.fixture(scope="module")
@@ -35,10 +37,9 @@ def settled(gateway: Gateway) -> list[dict[str, Any]]:
 
 def command(*words: object) -> tuple[int, str, str]:
     """Exit code, output and complaints of `gateway policy …`."""
-    line = [sys.executable, "-m", "gateway", "policy", *map(str, words)]
-    done = subprocess.run(line, capture_output=True, text=True, cwd=ROOT, timeout=60, check=False)
-    assert "Traceback" not in done.stderr, done.stderr
-    return done.returncode, done.stdout, done.stderr
+    with redirect_stdout(StringIO()) as out, redirect_stderr(StringIO()) as err:
+        code = main(["policy", *map(str, words)])
+    return code, out.getvalue(), err.getvalue()
 
 
 def changed(gateway: Gateway, folder: Path, name: str, old: str, new: str) -> Path:

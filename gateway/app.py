@@ -39,7 +39,7 @@ from gateway.proof.gate import Judged, judge
 from gateway.purges import Purges
 from gateway.recovery import Recovery
 from gateway.reload.history import History
-from gateway.reload.reloader import Reloader
+from gateway.reload.reloader import Reloader, Started
 from gateway.revocations import Revocations, read_revoked
 from gateway.state.cache.secret import BadSecret, given, own
 from gateway.state.store.embedded import Embedded, server_binary
@@ -74,6 +74,7 @@ class ServeSettings:
     cache_key: str | None = field(default=None, repr=False)  # what the catalogue names to seal the cache; None: the machine's own
     stores: Mapping[str, str] = field(default_factory=dict, repr=False)  # URLs by name; no `state`: an embedded one is started
     folder: Path | None = None  # where `snapshot` comes from, and what is loaded again when it changes; None: nothing is
+    started: Started | None = None  # what `folder` was judged to be
     pace: Pace = PACE
 
 
@@ -248,14 +249,15 @@ class Supervisor:
             defects.report(error)
 
     def _reloader(self, folder: Path) -> Reloader:
-        state, look_s = self.settings.state, self.settings.pace.look_s
+        settings = self.settings
+        state, look_s = settings.state, settings.pace.look_s
 
         def judged(staged: Path) -> Judged:
             return judge(staged, None, state)
 
         resolve = partial(resolve_again, self.settings.snapshot.policy)
-        history = History(state)
-        return Reloader(folder, self.fleet, history, self._changes, self.log, judge=judged, resolve=resolve, look_s=look_s)
+        about = self.fleet, History(state), self._changes, self.log
+        return Reloader(folder, *about, judge=judged, resolve=resolve, look_s=look_s, started=settings.started)
 
     # --- the control plane --------------------------------------------------------------------------------------------
 

@@ -41,7 +41,10 @@ def run(options: argparse.Namespace, pace: Pace = PACE) -> int:
     from gateway.proof.gate import judge
     from gateway.question import answer
     from gateway.reload.admission import reasons
+    from gateway.reload.documents import fingerprint
+    from gateway.reload.reloader import Started
 
+    seen = fingerprint(options.policies)
     judged = judge(options.policies, None, options.state)
     for warning in judged.warnings:
         say(f"warning: {warning}")
@@ -70,6 +73,7 @@ def run(options: argparse.Namespace, pace: Pace = PACE) -> int:
         workers=options.workers,
         decide=partial(answer, workers=options.workers),
         folder=options.policies,
+        started=Started(seen, judged),
         pace=pace,
     )
     try:

@@ -62,8 +62,19 @@ class Change:
         return asdict(self)
 
 
+@dataclass(frozen=True, slots=True)
+class Started:
+    """What a start was judged by, and the fingerprint of the folder from before it was judged."""
+
+    seen: tuple[object, ...]
+    judged: Judged
+
+
 class Reloader:
-    """`judge` (blocking) judges a folder, `resolve` finds credentials, `now` says UTC; the rest is what they are called."""
+    """`judge` (blocking) judges a folder, `resolve` finds credentials, `now` says UTC; the rest is what they are called.
+
+    With `started`, the first reload judges the folder only if a document has changed since the start did.
+    """
 
     def __init__(
         self,
@@ -77,6 +88,7 @@ class Reloader:
         resolve: Callable[[Policy], Secrets],
         now: Callable[[], float] = time.time,
         look_s: float = PACE.look_s,
+        started: Started | None = None,
     ) -> None:
         self.folder = folder
         self.history = history
@@ -90,6 +102,7 @@ class Reloader:
         self._resolve = resolve
         self._now = now
         self._look_s = look_s
+        self._started = started
         self._one = asyncio.Lock()
         self._seen: tuple[object, ...] | None = None  # the folder when it was last read
         self._kept = False  # whether history has the snapshot in force
@@ -147,7 +160,7 @@ class Reloader:
                 documents = await self.read()
             except Unreadable as error:
                 return await self._told(self._change(by, how, REFUSED, problems=(str(error),)))
-            return await self._to(documents, by, how)
+            return await self._to(documents, by, how, known=await asyncio.to_thread(self._as_started))
 
     async def put(self, documents: Documents, seen: str, by: str, how: str = "PUT") -> Change:
         """Serve these documents and write them into the folder. `seen` is the etag of those that they replace.
@@ -177,9 +190,16 @@ class Reloader:
             await asyncio.to_thread(self.history.drop, staged)
         return reload_reasons(judged, secrets, self.snapshot), judged
 
+    def _as_started(self) -> Judged | None:
+        """The judgement of the start, once, if the documents that were just read are those that it was on."""
+        started, self._started = self._started, None
+        return started.judged if started is not None and fingerprint(self.folder) == started.seen else None
+
     # --- the path of a change -------------------------------------------------------------------------------------------
 
-    async def _to(self, documents: Documents, by: str, how: str, *, write: bool = False) -> Change:
+    async def _to(
+        self, documents: Documents, by: str, how: str, *, write: bool = False, known: Judged | None = None
+    ) -> Change:
         began = time.monotonic()
         try:
             staged = await asyncio.to_thread(self.history.stage, documents)
@@ -187,7 +207,7 @@ class Reloader:
             return await self._told(self._change(by, how, REFUSED, problems=(f"it can't be kept: {error}",)))
         before = self.snapshot
         try:
-            judged, secrets = await self._judged(staged)
+            judged, secrets = await self._judged(staged, known)
             problems = reload_reasons(judged, secrets, before)
             result = REFUSED
             if not problems and judged.snapshot is not None:
@@ -202,9 +222,9 @@ class Reloader:
         claims = tuple(verdict.as_record() for verdict in judged.verdicts)
         return await self._told(replace(change, claims=claims, took_s=round(time.monotonic() - began, 3)), before)
 
-    async def _judged(self, staged: Path) -> tuple[Judged, Secrets]:
+    async def _judged(self, staged: Path, known: Judged | None = None) -> tuple[Judged, Secrets]:
         """The judgement on a staged folder, in the words of the folder that it is a copy of, and its credentials."""
-        found = await asyncio.to_thread(self._judge, staged)
+        found = await asyncio.to_thread(self._judge, staged) if known is None else known
         judged = replace(
             found,
             problems=in_place(found.problems, staged, self.folder),

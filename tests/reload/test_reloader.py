@@ -12,16 +12,16 @@ import pytest
 from processes import write_policies
 
 from gateway.clock import SystemClock
-from gateway.config.compile import load
 from gateway.config.secrets import Secrets, resolve_secrets
 from gateway.core.policy import Policy, Snapshot
 from gateway.fleet import InForce, NotSwitched
 from gateway.ledger.changes import ChangeLog
 from gateway.ledger.reading import Line, read
+from gateway.proof.gate import Judged
 from gateway.proof.judging import judged
-from gateway.reload.documents import NotOurs, read_documents
+from gateway.reload.documents import NotOurs, fingerprint, read_documents
 from gateway.reload.history import History, Unknown, name_of
-from gateway.reload.reloader import Change, Reloader, Stale, etag
+from gateway.reload.reloader import Change, Reloader, Stale, Started, etag
 
 
 @dataclass
@@ -50,8 +50,11 @@ class Stage:
     log: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     on_log: Callable[[], None] = lambda: None
 
+    judged: int = 0  # how often
+
     def __post_init__(self) -> None:
-        snapshot = load(self.folder).snapshot
+        started = Started(fingerprint(self.folder), judged(self.folder, None, self.state))
+        snapshot = started.judged.snapshot
         assert snapshot is not None
         self.fleet = Fleet(InForce(0, snapshot, {}))
         self.history = History(self.state)
@@ -61,10 +64,15 @@ class Stage:
             self.history,
             ChangeLog(self.state / "ledger", SystemClock()),
             self._said,
-            judge=lambda staged: judged(staged, None, self.state),
+            judge=self._judge,
             resolve=self._resolve,
             look_s=0.01,
+            started=started,
         )
+
+    def _judge(self, staged: Path) -> Judged:
+        self.judged += 1
+        return judged(staged, None, self.state)
 
     def _said(self, event: str, **fields: Any) -> None:
         self.log.append((event, fields))
@@ -109,6 +117,16 @@ def test_a_start_is_kept_in_history_and_changes_nothing(stage: Stage) -> None:
     assert [entry.snapshot for entry in stage.history.entries()] == [name_of(stage.reloader.snapshot)]
     assert stage.fleet.switches == 0 and stage.ledger() == []
     assert not list((stage.state / "policies").glob(".staged-*"))
+
+
+def test_what_the_start_was_judged_by_is_not_judged_again_but_for_a_document_that_has_changed(stage: Stage) -> None:
+    assert stage.reload().claims and stage.judged == 0
+    assert stage.history.documents(name_of(stage.reloader.snapshot), None)[1] == read_documents(stage.folder)
+    stage.reload()
+    assert stage.judged == 1  # a credential may be another one, or a label over
+    other = Stage(stage.folder, stage.state)
+    other.edit("residency.yaml", "our-own", "renamed")
+    assert other.reload().result == "applied" and other.judged == 1
 
 
 def test_a_change_is_served_kept_recorded_and_told(stage: Stage) -> None:

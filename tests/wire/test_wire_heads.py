@@ -14,6 +14,7 @@ from random import Random
 from typing import Any, cast
 
 import pytest
+import uvloop
 from fake_ports import FakeClock, FakeLedger, FakeLive, FakeMeter, FakeUpstream
 from served import post, run, serving
 from small_world import NOW, key_text, snapshot
@@ -228,7 +229,7 @@ def test_what_is_recognised_means_what_the_parser_says() -> None:
             recognised += found
         assert recognised >= RECOGNISED_MIN
 
-    asyncio.run(main())
+    uvloop.run(main())
 
 
 BUGS = {
@@ -268,7 +269,7 @@ def test_a_mistake_in_what_is_remembered_is_noticed(bug: str) -> None:
                 return
         raise AssertionError("nobody noticed")
 
-    asyncio.run(main())
+    uvloop.run(main())
 
 
 def planted(module: types.ModuleType, good: str, bad: str) -> types.ModuleType:

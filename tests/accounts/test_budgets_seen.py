@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from itertools import product
 from typing import Any
 
-import pytest
 from inprocess import run
 from limited import Limited, world
 from valkey_plain import PlainStore, Server
@@ -14,7 +13,7 @@ from gateway.core.accounts import Book, Bucket, Slots, Terms
 from gateway.core.budgets import TOKENS, Budget
 from gateway.core.limits import budgets_of_holders
 from gateway.state.accounts.keeping import LeasedAccounts
-from gateway.state.accounts.leased import BEAT_S, CHECK_S, IDLE_S
+from gateway.state.accounts.leased import BEAT_S, CHECK_S, IDLE_S, Leased
 from gateway.state.accounts.port import Said
 from gateway.state.limits import AccountLimiter
 from gateway.state.store.port import WAIT_S, Asked
@@ -98,26 +97,29 @@ class Watching(PlainStore):
         return answers
 
 
-@pytest.mark.parametrize(("of", "used"), [(Slots(100), 0), *product((Bucket(100, 60), Book(100, "day")), (0, 10, 30))])
-def test_what_is_given_back_or_owed_counts_while_it_is_being_said(server: Server, of: Bucket | Slots | Book, used: int) -> None:
+def test_what_is_given_back_or_owed_counts_while_it_is_being_said(server: Server) -> None:
     async def main() -> None:
-        looked: list[int] = []
-        moment = [NOW]
-        accounts = LeasedAccounts(
-            Watching(server, lambda: looked.append(account.left(NOW))), "w-1", lambda: moment[0], asyncio.get_running_loop(),
-            defect=raised, store_now=lambda: repr(NOW),
-        )  # fmt: skip
-        account = accounts.open(Terms("any/lab/it", of))
-        assert account.take(10, NOW) is Said.ASK and await account.ask(10, NOW)
-        account.settle(10, used, NOW)
-        looked.clear()
+        moment, looked = [NOW], dict[str, set[int]]()
+
+        def look() -> None:
+            for account in kept:
+                looked.setdefault(account.terms.id, set()).add(account.left(NOW))
+
+        loop, kept = asyncio.get_running_loop(), list[Leased]()
+        store, now = Watching(server, look), lambda: moment[0]
+        accounts = LeasedAccounts(store, "w-1", now, loop, defect=raised, store_now=lambda: repr(NOW))
+        for of, used in ((Slots(100), 0), *product((Bucket(100, 60), Book(100, "day")), (0, 10, 30))):
+            account = accounts.open(Terms(f"any/lab/{type(of).__name__}-{used}", of))
+            assert account.take(10, NOW) is Said.ASK and await account.ask(10, NOW)
+            account.settle(10, used, NOW)
+            kept.append(account)
 
         def idle() -> bool:
-            moment[0] += CHECK_S  # by the worker's clock alone, or the bucket would refill
-            return bool(looked) and not account._free and account.quiet(moment[0])
+            moment[0] += CHECK_S  # by the worker's clock alone, or buckets would refill
+            return len(looked) == len(kept) and all(not account._free and account.quiet(moment[0]) for account in kept)
 
         await until(idle)
-        assert set(looked) == {100 - used}
+        assert looked == {account.terms.id: {100 - int(account.terms.id.rpartition("-")[2])} for account in kept}
         await accounts.close()
 
     run(main)

@@ -80,3 +80,14 @@ def test_nothing_but_its_own_folder_is_written(unharmed: Gateway) -> None:
     until("an answer", lambda: ask(socket, "PING"))
     assert isinstance(ask(socket, "DEBUG", "SLEEP", "0"), hiredis.ReplyError)
     assert {path.name for path in (unharmed.state / "store").iterdir()} == {"appendonlydir", "lock", "pid", "socket"}
+
+
+def test_one_that_can_not_be_found_again_is_not_left_running(tmp_path: Path) -> None:
+    in_the_way = tmp_path / "state" / "store" / "pid"  # as good as a full disk: who runs can't be written down
+    in_the_way.mkdir(parents=True)
+    with running(tmp_path) as (gateway, _):
+        until("three were started", lambda: gateway.log.count('"store_died"') >= 3)
+        assert len(children(gateway)) <= 1  # two never write one folder
+        in_the_way.rmdir()
+        until("one answers", lambda: ask(in_the_way.with_name("socket"), "PING") == b"PONG")
+        assert len(children(gateway)) == 1

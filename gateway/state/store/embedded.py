@@ -126,11 +126,11 @@ class Embedded:
                     self._log("store_died", code=code, said=said.decode(errors="replace"), next_in_s=pause_s)
                 else:
                     self._log("store_waits", why=f"another gateway keeps its store in {self.folder}", next_in_s=pause_s)
+                if damaged > 1:  # once more may be a slip; a file that stays unreadable would keep every limit apart for ever
+                    damaged = 0
+                    self._set_aside()
             except OSError as error:
                 self._log("store_died", why=f"{self.folder}: {(error.strerror or 'unknown trouble').lower()}", next_in_s=pause_s)
-            if damaged > 1:  # once more may be a slip; a file that stays unreadable would keep every limit apart for ever
-                damaged = 0
-                self._set_aside()
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, PAUSE_S_MAX)
 
@@ -143,7 +143,12 @@ class Embedded:
         )
         self._child = child
         self.starts += 1
-        self._pid_file.write_text(str(child.pid))
+        try:
+            self._pid_file.write_text(str(child.pid))
+        except OSError:  # a full disk: nobody would find this one, and the next would write beside it
+            child.kill()
+            await child.wait()
+            raise
         said = b""
         assert child.stdout is not None
         while heard := await child.stdout.read(SAID_BYTES_MAX):

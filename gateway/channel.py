@@ -133,7 +133,10 @@ async def read_report(reader: asyncio.StreamReader) -> dict[str, Any] | None:
     body = await _read(reader, REPORT_BYTES_MAX)
     if body is None:
         return None
-    report = orjson.loads(body)
+    try:
+        report = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return None
     return report if isinstance(report, dict) else None
 
 

@@ -160,26 +160,41 @@ class Fleet:
         pause_s = self._pace.respawn_s
         while not self.draining:
             began = loop.time()
-            code = await self._live(number)
-            if self.draining:
-                return
-            self._log("worker_died", worker=number, code=code, next_in_s=pause_s)
+            try:
+                popen, reader, writer = await self._spawned()
+            except OSError as error:  # no memory, no descriptor, no process: it may mend, and nobody else would try again
+                why = (error.strerror or type(error).__name__).lower()
+                self._log("worker_not_started", worker=number, why=why, next_in_s=pause_s)
+            else:
+                code = await self._live(number, popen, reader, writer)
+                if self.draining:
+                    return
+                self._log("worker_died", worker=number, code=code, next_in_s=pause_s)
             pause_s = self._pace.respawn_s if loop.time() - began > STEADY_S else min(pause_s * 2, RESPAWN_S_MAX)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), pause_s)
                 return
 
-    async def _live(self, number: int) -> int:
-        """One life of a worker, from its spawning to its end; returns its exit code."""
+    async def _spawned(self) -> tuple[subprocess.Popen[bytes], asyncio.StreamReader, asyncio.StreamWriter]:
+        """A new worker, which waits for its first command, and our end of its channel. Raises OSError, and then there is none."""
         ours, theirs = socket.socketpair()
         with theirs:
             command = [sys.executable, "-m", "gateway.worker"]
             command += ["--listener", str(self._listener.fileno()), "--channel", str(theirs.fileno())]
-            # spawned, not forked; a blocking call, but of a millisecond, and before or between lives of a worker
-            popen = subprocess.Popen(  # noqa: ASYNC220
-                command, pass_fds=(self._listener.fileno(), theirs.fileno()), stdin=subprocess.DEVNULL, env=surroundings()
-            )
-        reader, writer = await asyncio.open_connection(sock=ours)
+            try:
+                # spawned, not forked; a blocking call, but of a millisecond, and before or between lives of a worker
+                popen = subprocess.Popen(  # noqa: ASYNC220
+                    command, pass_fds=(self._listener.fileno(), theirs.fileno()), stdin=subprocess.DEVNULL, env=surroundings()
+                )
+            except OSError:
+                ours.close()
+                raise
+        return popen, *await asyncio.open_connection(sock=ours)
+
+    async def _live(
+        self, number: int, popen: subprocess.Popen[bytes], reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> int:
+        """One life of a worker, from its first command to its end; returns its exit code."""
         now = self.in_force  # nothing is awaited from here until the process can be found, so no switch overlooks it
         start = Start(
             number,

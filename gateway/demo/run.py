@@ -85,8 +85,8 @@ async def _run(snapshot: Snapshot, port: int, ops_port: int, admin_port: int, *,
 
 
 def _quiet(event: str, **fields: object) -> None:
-    """The demo says itself what there is to say; a worker's death is worth a line."""
-    if event == "worker_died":
+    """The demo says itself what there is to say; a worker that dies, or is not started, is worth a line."""
+    if event in ("worker_died", "worker_not_started"):
         print(f"{event}: {fields}", file=sys.stderr)
 
 

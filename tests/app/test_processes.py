@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import signal
 import socket
 import time
@@ -140,6 +141,19 @@ def test_a_dead_worker_is_replaced_and_its_counters_stay(tmp_path: Path) -> None
         chains = {path.name.rsplit("-", 1)[0] for path in (gateway.state / "ledger").iterdir()}
         assert len(chains) == 2
         assert all(isinstance(entry, Line) for entry in read(gateway.state / "ledger"))
+
+
+def test_a_worker_that_can_not_be_started_is_started_later(tmp_path: Path) -> None:
+    with running(tmp_path) as (gateway, _):
+        (first,) = gateway.workers()
+        before = resource.prlimit(gateway.process.pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(gateway.process.pid, resource.RLIMIT_NOFILE, (3, before[1]))  # nothing more can be opened
+        os.kill(first, signal.SIGKILL)
+        until("it is told", lambda: '"worker_not_started"' in gateway.log)
+        assert "too many open files" in gateway.log
+        resource.prlimit(gateway.process.pid, resource.RLIMIT_NOFILE, before)
+        until("another one serves", lambda: gateway.ops("/readyz")[0] == 200)
+        assert gateway.ask().status == 200
 
 
 def test_a_dead_supervisor_takes_all_down(tmp_path: Path) -> None:

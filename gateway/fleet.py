@@ -218,6 +218,7 @@ class Fleet:
             writer.write(pack(Drain()))
         try:
             while (report := await read_report(reader)) is not None:
+                self._tell_ledger(number, process.report.get("ledger", ""), report.get("ledger", ""))
                 self._tell_stores(number, process.report.get("stores", {}), report.get("stores", {}))
                 process.report = report
                 if report.get("ready"):
@@ -343,6 +344,14 @@ class Fleet:
             if loop.time() >= deadline:
                 return done()
         return True
+
+    def _tell_ledger(self, number: int, before: str, now: str) -> None:
+        """Log what has become of the ledger that a worker writes; "" is one that it can write."""
+        if now and not before:
+            so = f"its requests are told 503, and nothing is sent, until it can write into {self._state / 'ledger'}"
+            self._log("ledger_lost", worker=number, why=now, so=so)
+        elif before and not now:
+            self._log("ledger_back", worker=number)
 
     def _tell_stores(self, number: int, before: Mapping[str, str], now: Mapping[str, str]) -> None:
         """Log what has become of the shared stores that a worker asks; "" is a store that is there."""

@@ -186,7 +186,10 @@ class Worker:
             self._opening.cancel()
         await self.transport.close()
         await self._accounts.close()
-        self.ledger.close()
+        try:
+            self.ledger.close()
+        except OSError:  # its last lines may not have reached the disk; all else is to be said and closed all the same
+            self.meter.ledger_failed()
         if self._hints is not None:
             self._hints.close()
         if self._shared is not None:
@@ -211,6 +214,7 @@ class Worker:
             "queued": self.live.queued,
             "revoked": len(self.plane.revoked),
             "cordoned": sorted(self.live.cordoned),
+            "ledger": self.ledger.trouble,
             "stores": {name: store.why for name, store in self._stores.items()},
             "live": self.live.rows(self.clock.now()),
             "cache_bytes": 0 if self.opener.cache is None else self.opener.cache.bytes,

@@ -64,7 +64,7 @@ class Audit:
     """One worker's ledger. `begun` and `settled` write at once and raise OSError; `sync` is for another thread."""
 
     def __init__(self, folder: Path, worker: str, clock: Clock, segment_bytes_max: int = SEGMENT_BYTES_MAX) -> None:
-        """`folder` is made if need be. `worker` names its files; two of a name can't begin at one instant. Raises OSError."""
+        """`folder` is made if need be. `worker` names its files: two of a name can't begin at one instant, or FileExistsError."""
         self._chain = Chain(folder, worker, clock.now, segment_bytes_max)
         self._shorthand: Shorthand | None = None
         self._segment = 0  # of the names below
@@ -79,6 +79,11 @@ class Audit:
     def chain(self) -> str:
         """What this worker's files are called, up to their number: no other life of any worker here has the same name."""
         return self._chain.name
+
+    @property
+    def trouble(self) -> str:
+        """Why the last line could not be kept; "" where it was."""
+        return self._chain.trouble
 
     def begun(self, request: Request, decision: Decision, attempt: Attempt | None) -> None:
         """Keep that `attempt` is about to be opened. Raises OSError, and then nothing may be sent.

@@ -20,6 +20,7 @@ import orjson
 FORMAT: Final = 2  # of the lines; a reader that knows less should say so
 SEGMENT_BYTES_MAX: Final = 67_108_864  # an hour of a busy worker: small enough to ship and open, large enough not to count
 FIRST: Final = b"0" * 64  # `prev` of a chain's first line
+PARTLY: Final = "the ledger's line was written in part only; is the disk full?"
 
 
 def chain_name(worker: str, instant: float) -> str:
@@ -31,9 +32,12 @@ class Chain:
     """Appends lines. `append` belongs to one thread; `sync` may be called from another, and is meant to be."""
 
     def __init__(self, folder: Path, worker: str, now: Callable[[], float], segment_bytes_max: int = SEGMENT_BYTES_MAX) -> None:
-        """Make `folder` if need be (0700) and open the first segment. Raises OSError."""
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        """Make `folder` if need be (0700) and open the first segment; what can't be done yet, the first line will try again.
+
+        Raises FileExistsError: another chain has this name.
+        """
         self.folder = folder
+        self.trouble = ""  # why the last line could not be kept
         self.name = chain_name(worker, now())
         self._now = now
         self._segment_bytes_max = segment_bytes_max
@@ -45,7 +49,13 @@ class Chain:
         self._synced = 0
         self._left: list[int] = []  # descriptors of full segments, to be synced and closed
         self._lock = threading.Lock()  # for `_left`, and so that no descriptor closes under a sync
-        self._open()
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.segment()
+        except FileExistsError:
+            raise
+        except OSError as error:
+            self.trouble = _why(error)
 
     @property
     def path(self) -> Path:
@@ -63,7 +73,11 @@ class Chain:
         For lines that lean on each other: what is then written with `write` stands in this segment, or raises.
         """
         if self._fd < 0 or self._bytes >= self._segment_bytes_max:
-            self._open()
+            try:
+                self._open()
+            except OSError as error:
+                self.trouble = _why(error)
+                raise
         return self._number
 
     def write(self, body: bytes) -> None:
@@ -73,14 +87,19 @@ class Chain:
         written = 0
         try:
             written = os.write(self._fd, whole)
+        except OSError as error:
+            self.trouble = _why(error)
+            raise
         finally:
             self._bytes += written
             self._written += written
             if 0 < written < len(whole):  # a full disk: what follows must not be glued to half a line
                 self._leave()
         if written < len(whole):
-            raise OSError("the ledger's line was written in part only; is the disk full?")
+            self.trouble = PARTLY
+            raise OSError(PARTLY)
         self._prev = sha256(line).hexdigest().encode()
+        self.trouble = ""
 
     def _open(self) -> None:
         """Begin the next segment. What could not be begun is tried again by the next append, and leaves no file behind."""
@@ -134,6 +153,10 @@ class Chain:
         """Sync and close. The next append would begin a new segment."""
         self._leave()
         self.sync()
+
+
+def _why(error: OSError) -> str:
+    return (error.strerror or str(error)).lower()
 
 
 def _sync_folder(folder: Path) -> None:

@@ -143,6 +143,19 @@ def test_a_dead_worker_is_replaced_and_its_counters_stay(tmp_path: Path) -> None
         assert all(isinstance(entry, Line) for entry in read(gateway.state / "ledger"))
 
 
+def test_a_ledger_that_can_not_be_written_is_told_and_what_is_asked_meanwhile_is_refused(tmp_path: Path) -> None:
+    with running(tmp_path) as (gateway, _):
+        (worker,) = gateway.workers()
+        before = resource.prlimit(worker, resource.RLIMIT_FSIZE)
+        resource.prlimit(worker, resource.RLIMIT_FSIZE, (0, before[1]))  # as good as a full disk
+        assert gateway.ask().status == 503
+        until("it is told", lambda: '"ledger_lost"' in gateway.log)
+        assert "file too large" in gateway.log and str(gateway.state / "ledger") in gateway.log
+        resource.prlimit(worker, resource.RLIMIT_FSIZE, before)
+        assert gateway.ask().status == 200
+        until("it is told", lambda: '"ledger_back"' in gateway.log)
+
+
 def test_a_worker_that_can_not_be_started_is_started_later(tmp_path: Path) -> None:
     with running(tmp_path) as (gateway, _):
         (first,) = gateway.workers()

@@ -410,6 +410,22 @@ def no_room() -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
+def test_what_begins_on_a_full_disk_writes_as_soon_as_it_can_and_says_why_it_could_not(tmp_path: Path) -> None:
+    decision = decided(View(world(), NOW))
+    with no_room():
+        ledger = audit(tmp_path)
+        assert ledger.trouble == "file too large"
+        with pytest.raises(OSError):
+            begin(ledger, decision, name="rg-lost")
+        assert ledger.trouble == "file too large"
+    begin(ledger, decision, name="rg-kept")
+    assert ledger.trouble == ""
+    assert [record["id"] for record in records(tmp_path)] == ["rg-kept"]
+    with no_room(), pytest.raises(OSError):
+        begin(ledger, decision, name="rg-lost")
+    assert ledger.trouble == "file too large"
+
+
 def test_a_disk_that_stays_full_is_not_filled_with_segments(tmp_path: Path) -> None:
     """Each refused request tries to begin one, a thousand a second: none may leave a file or an open descriptor behind."""
     ledger, decision = audit(tmp_path, segment_bytes_max=1), decided(View(world(), NOW))

@@ -154,7 +154,7 @@ def compile_groups(section: Mapping[str, tuple[Mark, Node]], known: Known, probl
     found = {}
     for name, (mark, node) in section.items():
         if known.has("group", At(name, mark), problems):
-            budgets = compile_budgets(f"the group `{name}`", field(node, "budgets"), problems)
+            budgets = compile_budgets(f"the group {show(name)}", field(node, "budgets"), problems)
             found[name] = policy.Group(name, compile_rates(field(node, "rates"), problems), budgets)
     return found
 
@@ -174,7 +174,7 @@ def compile_tenants(
     for name, (mark, node) in section.items():
         group = word(field(node, "group"))
         facts = _facts(field(node, "facts"), {}, known, problems)
-        what, rates = f"the tenant `{name}`", compile_rates(field(node, "rates"), problems)
+        what, rates = f"the tenant {show(name)}", compile_rates(field(node, "rates"), problems)
         budgets = compile_budgets(what, field(node, "budgets"), problems)
         tenants[name] = policy.Tenant(
             name, group.word if group else None, facts, rates, budgets, whole(field(node, "priority")) or 0
@@ -187,7 +187,7 @@ def compile_tenants(
             if key is not None:
                 keys[key.id] = key
         if not isinstance(listed_keys, Sequence) or not listed_keys.items:
-            warnings.add(mark, f"the tenant `{name}` without keys", "nobody can ask in its name")
+            warnings.add(mark, f"the tenant {show(name)} without keys", "nobody can ask in its name")
     return tenants, keys
 
 

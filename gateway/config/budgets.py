@@ -6,7 +6,7 @@ from typing import Final
 
 from gateway.config.documents import Node, Sequence
 from gateway.config.known import Known
-from gateway.config.problems import Mark, Problems
+from gateway.config.problems import Mark, Problems, show
 from gateway.config.reading import At, amount, field, whole, word
 from gateway.config.shapes import Amount, Key, ListOf, Record, Whole, Word
 from gateway.config.tariffs import SPAN, SPAN_S, WHEN_LOST, lost
@@ -70,7 +70,7 @@ def compile_tag_budgets(
     found = {}
     for tag, (mark, node) in sorted(section.items()):
         if known.has("tag", At(tag, mark), problems):
-            found[tag] = compile_budgets(f"the tag `{tag}`", node, problems)
+            found[tag] = compile_budgets(f"the tag {show(tag)}", node, problems)
     return found
 
 

@@ -210,7 +210,7 @@ class _Reader:
         own = {id for id, found in self._snapshot.access.keys.items() if found.tenant == tenant.word}
         if key.word not in own:
             self._problems.add(
-                key.mark, show(key.word), f"not a key of `{tenant.word}`; it has {listed(own)}", nearest(key.word, own)
+                key.mark, show(key.word), f"not a key of {show(tenant.word)}; it has {listed(own)}", nearest(key.word, own)
             )
         return key.word
 

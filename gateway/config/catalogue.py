@@ -98,7 +98,7 @@ class Catalogue:
 
     def keeper(self, name: str, kind: str, mark: Mark, node: Node) -> Keeper:
         """The gateway itself, a store or a sink."""
-        what = "the gateway" if kind == "gateway" else f"the {kind} `{name}`"
+        what = "the gateway" if kind == "gateway" else f"the {kind} {show(name)}"
         processed = labels.places_of(node, labels.PROCESSED_IN, self._known, self._problems)
         operated = labels.places_of(node, labels.OPERATED_UNDER, self._known, self._problems)
         held = labels.compile_assurances(field(node, "assurances"), self._known, self._problems)
@@ -114,7 +114,7 @@ class Catalogue:
         found = {}
         for name, (mark, node) in section.items():
             origin = labels.places_of(node, labels.ORIGIN, self._known, self._problems)
-            labels.warn_of_stale(f"the model `{name}`", mark, "origin", origin, self._at, self._warnings)
+            labels.warn_of_stale(f"the model {show(name)}", mark, "origin", origin, self._at, self._warnings)
             scores = {
                 score: float(value)
                 for score, (_, at) in entries(field(node, "scores")).items()

@@ -137,7 +137,7 @@ class Endpoints:
             capacity = compile_capacity(field(node, "capacity"))
             self._look_at_limits(endpoint, mark, plan, capacity)
             if plan is not None and capacity is not None:
-                wanted = f"the endpoint `{name}` is paid in one way: make two endpoints of it"
+                wanted = f"the endpoint {show(name)} is paid in one way: make two endpoints of it"
                 self._problems.add(mark, "`plan` and `capacity`", wanted)
             for model, (at, deployed) in served.items():
                 if self._known.has("model", At(model, at), self._problems):
@@ -147,7 +147,7 @@ class Endpoints:
         return found
 
     def _endpoint(self, name: str, mark: Mark, node: Node) -> Endpoint:
-        what = f"the endpoint `{name}`"
+        what = f"the endpoint {show(name)}"
         provider, dialect = word(field(node, "provider")), word(field(node, "dialect"))
         preset = PRESETS.get(dialect.word, NO_PRESET) if dialect else NO_PRESET
         if provider is not None:
@@ -195,13 +195,13 @@ class Endpoints:
 
     def _look_at_limits(self, endpoint: Endpoint, mark: Mark, plan: Plan | None, capacity: Capacity | None) -> None:
         """Quotas are a credential's: endpoints that show the same one, and have a plan, have one plan."""
-        what = f"the endpoint `{endpoint.id}`"
+        what = f"the endpoint {show(endpoint.id)}"
         warn_of_capacity(what, mark, endpoint.rates, capacity.concurrency if capacity else None, self._warnings)
         if plan is None or endpoint.secret is None:
             return
         other, same = self._plans.setdefault(endpoint.secret, (endpoint.id, plan))
         if (same.quotas, same.peak, same.when_lost) != (plan.quotas, plan.peak, plan.when_lost):
-            wanted = f"`{other}` shows the same credential, and quotas are a credential's: write the same ones"
+            wanted = f"{show(other)} shows the same credential, and quotas are a credential's: write the same ones"
             self._problems.add(mark, f"{what} with quotas of its own", wanted)
 
     def _address(self, what: str, mark: Mark, node: Node, preset: Preset, *, asks: bool) -> Address:
@@ -225,7 +225,7 @@ class Endpoints:
     def _deployment(
         self, endpoint: Endpoint, model: Model, mark: Mark, node: Node, plan: Plan | None, capacity: Capacity | None
     ) -> Deployment:
-        what = f"the deployment `{endpoint.id}/{model.id}`"
+        what = f"the deployment {show(f'{endpoint.id}/{model.id}')}"
         name, known, problems = word(field(node, "as")), self._known, self._problems
         return Deployment(
             id=f"{endpoint.id}/{model.id}",
@@ -245,7 +245,7 @@ class Endpoints:
         """Its endpoint's labels were looked at there."""
         if not (endpoint.enabled and deployment.enabled):
             return
-        what = f"the deployment `{deployment.id}`"
+        what = f"the deployment {show(deployment.id)}"
         for label in ("processed_in", "operated_under"):
             if getattr(deployment, label) != getattr(endpoint, label):
                 labels.warn_of_stale(what, mark, label, getattr(deployment, label), self._at, self._warnings)
@@ -257,10 +257,10 @@ class Endpoints:
         if not deployment.apis and deployment.endpoint.apis:
             model, endpoint = deployment.model, deployment.endpoint
             wanted = (
-                f"it can be asked nothing: `{model.id}` is for {listed(model.apis)}, and the labels of `{endpoint.id}` hold for "
-                f"{listed(endpoint.apis)}; write `apis` of one or the other"
+                f"it can be asked nothing: {show(model.id)} is for {listed(model.apis)}, and the labels of {show(endpoint.id)} "
+                f"hold for {listed(endpoint.apis)}; write `apis` of one or the other"
             )
-            self._warnings.add(mark, f"the deployment `{deployment.id}`", wanted)
+            self._warnings.add(mark, f"the deployment {show(deployment.id)}", wanted)
 
     def _context(self, what: str, node: Node, model: Model) -> int | None:
         own = field(node, "context")

@@ -6,7 +6,7 @@ client can leave, an alias that nothing serves. Deciding would be right all the 
 
 from collections.abc import Iterable
 
-from gateway.config.problems import Mark, Problems
+from gateway.config.problems import Mark, Problems, show
 from gateway.config.reach import Reach
 from gateway.config.reading import last_day
 from gateway.config.words import listed
@@ -67,7 +67,9 @@ def warn_of_rules(
     for rule in policy.rules:
         if rule.effect is Effect.REQUIRE and not any(rule.spares(subject) for subject in subjects):
             warnings.add(
-                marks[rule.id], f"the require `{rule.id}`", "nothing in the catalogue meets it: whatever it applies to is refused"
+                marks[rule.id],
+                f"the require {show(rule.id)}",
+                "nothing in the catalogue meets it: whatever it applies to is refused",
             )
         if rule.id in trusting:
             _warn_of_trust(rule, marks[rule.id], reached, warnings)
@@ -85,7 +87,7 @@ def _warn_of_trust(rule: Rule, mark: Mark, reached: tuple[Reach, ...], warnings:
     facts = " and ".join(f"`{test.fact}`" for test in soft)
     can = "come under" if rule.effect is Effect.PERMIT else "leave"
     people = f"clients of {listed(who)} can {can} it by what they send" if who else "no tenant can choose it now"
-    warnings.add(mark, f"the {rule.effect} `{rule.id}` rests on {facts}", people)
+    warnings.add(mark, f"the {rule.effect} {show(rule.id)} rests on {facts}", people)
 
 
 def warn_of_names(policy: Policy, marks: dict[str, Mark], warnings: Problems) -> None:
@@ -93,4 +95,4 @@ def warn_of_names(policy: Policy, marks: dict[str, Mark], warnings: Problems) ->
     served = {deployment.model.id for deployment in policy.deployments}
     for alias, members in policy.aliases.items():
         if not members & served:
-            warnings.add(marks[alias], f"the alias `{alias}`", "no endpoint serves any of its models")
+            warnings.add(marks[alias], f"the alias {show(alias)}", "no endpoint serves any of its models")

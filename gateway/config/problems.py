@@ -70,7 +70,8 @@ class Problems:
         """Note one mistake at `mark`."""
         if len(self.found) < PROBLEMS_MAX:
             self._places.add((mark.file, mark.line, mark.column))
-            self.found.setdefault(Problem(mark.file, mark.line, mark.column, found, wanted, nearest))
+            meant = nearest if show(nearest) == f"`{nearest}`" else ""  # a name can be wrong where it is defined, too
+            self.found.setdefault(Problem(mark.file, mark.line, mark.column, printable(found), printable(wanted), meant))
 
     def told_of(self, mark: Mark) -> bool:
         """Whether something is wrong at `mark` already, so that more about the same word would be an echo."""
@@ -84,11 +85,16 @@ class Problems:
         return tuple(sorted(self.found))
 
 
+def printable(text: str) -> str:
+    """`text` on one line, and nothing in it that a terminal obeys."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else "�" for c in text)
+
+
 def show(value: str) -> str:
     """`value` in backticks, short, on one line, and masked if it looks like a secret."""
     if SECRET.search(value):
         return "a value that looks like a secret"
-    line = "".join(c if c.isprintable() else "�" for c in value)
+    line = printable(value)
     return f"`{line[:SHOWN_CHARS_MAX]}…`" if len(line) > SHOWN_CHARS_MAX else f"`{line}`"
 
 

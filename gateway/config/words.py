@@ -4,6 +4,8 @@ import difflib
 from collections.abc import Iterable
 from typing import Final
 
+from gateway.config.problems import show
+
 LIKENESS_MIN: Final = 0.6  # difflib's own default; below it a suggestion is more often silly than right
 LISTED_MAX: Final = 12  # words in a message; longer lists are for the schema
 
@@ -32,5 +34,5 @@ def listed(words: Iterable[str]) -> str:
     known = sorted(words)
     if not known:
         return "none"
-    shown = ", ".join(f"`{word}`" for word in known[:LISTED_MAX])
+    shown = ", ".join(show(word) for word in known[:LISTED_MAX])
     return f"{shown} and {len(known) - LISTED_MAX} more" if len(known) > LISTED_MAX else shown

@@ -495,3 +495,14 @@ def test_what_looks_like_a_secret_is_not_shown_anywhere(tmp_path: Path, secret: 
         files = changed(old, old.split(":")[0] + f": '{secret}'" if ":" in old else f"['{secret}']")
         told = " ".join(str(problem) for problem in load_world(tmp_path, files).problems)
         assert secret not in told
+
+
+@pytest.mark.parametrize("name", ["\\n", "clin\\nic", *(secret for secret in SECRETS if secret != "hunter2")])
+def test_a_name_that_is_none_is_not_quoted_where_names_are_listed_or_near(tmp_path: Path, name: str) -> None:
+    rule = "{id: here, when: {tenant: clinic}, permit: {provider: ours}}"
+    rules = next(file for file, text in WORLD.items() if "rules:\n" in text)
+    files = changed("\n  clinic:", f'\n  "{name}":') | {rules: WORLD[rules].replace("rules:\n", f"rules:\n  - {rule}\n", 1)}
+    loaded = load_world(tmp_path, files)
+    told = [str(problem) for problem in loaded.problems]
+    assert any("`clinic`" in line for line in told)
+    assert all("\n" not in line and name not in line for line in told), told

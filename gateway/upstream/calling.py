@@ -191,8 +191,12 @@ class Calling:
         """Say once what `wait` returns."""
         if self.result is None:
             self.result = result
-            if self._waiter is not None:
-                _wake(self._waiter)
+            self._wake()
+
+    def _wake(self) -> None:
+        """Have `wait` go on."""
+        if self._waiter is not None:
+            _wake(self._waiter)
 
     def _settle_refused(self) -> None:
         if self.result is None:

@@ -32,6 +32,7 @@ LINGER_S: Final = 2.0  # after an early error: how long a client may go on sendi
 LINGER_BYTES_MAX: Final = 33_554_432  # thrown away meanwhile; a client that sends a body over the limit has sent most of it by then
 FRAMING: Final = frozenset({"host", "content-length", "transfer-encoding", "content-encoding", "expect"})
 KEPT: Final = FRAMING | heads.KEPT | {"authorization"}
+TOGETHER_BYTES_MAX: Final = 262_144  # of an answer that is put together with its head; copying 40 MB would hold the loop for 20 ms
 NAME_BYTES_MAX: Final = 64  # of a header's name that is remembered
 STATUS: Final = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
 STREAM: Final = b"content-type: text/event-stream; charset=utf-8\r\ncache-control: no-cache\r\nx-accel-buffering: no\r\n"
@@ -473,8 +474,14 @@ class DataPlane(asyncio.Protocol):
         body, headers = answer.body, answer.headers
         if answer.problem is not None:
             body, headers = errors.body(answer.problem), {**headers, **errors.headers(answer.problem)}
-        length = b"content-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(body)
-        self.transport.write(self._head(answer.status, headers) + length + (b"" if self._bodiless else body))
+        head = self._head(answer.status, headers) + b"content-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(body)
+        if self._bodiless:
+            self.transport.write(head)
+        elif len(body) <= TOGETHER_BYTES_MAX:
+            self.transport.write(head + body)
+        else:
+            self.transport.write(head)
+            self.transport.write(body)
 
     # --- the Client port ----------------------------------------------------------------------------------------------
 

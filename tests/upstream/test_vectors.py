@@ -1,8 +1,10 @@
 """Embeddings on the providers' side: bodies by the allow-lists, and answers of which only good vectors get through."""
 
+import asyncio
 import base64
 import math
 import struct
+import weakref
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +16,10 @@ from relaying import DIALECTS as NAMES
 from relaying import SECRET, deployment, opened, play, request
 
 from gateway.core.exchange import Ended, Fault, Outcome, Request
+from gateway.ports import Opened
+from gateway.upstream.calling import Calling
 from gateway.upstream.dialects import DIALECTS, Unsendable, build_embeddings
+from gateway.upstream.vectors import TURN_BYTES
 
 FLOATS = st.floats(width=32, allow_nan=False, allow_infinity=False)
 TEXT_ONLY = ("mistral", "zai")
@@ -223,3 +228,124 @@ def test_an_error_with_200_and_a_refusal_are_what_they_are_for_chat() -> None:
     assert outcome.ended is Ended.THROTTLED
     _, outcome = answered(embed(), {"error": {"message": "no", "code": "context_length_exceeded"}}, status=400)
     assert outcome.ended is Ended.REJECTED
+
+
+# --- long answers -----------------------------------------------------------------------------------------------------------
+
+
+LONG = [[float(number) / 7 for number in range(at, at + 1_024)] for at in range(120)]  # 2 MB of numbers, 0.6 of base64
+
+
+async def turns_until(call: Calling) -> tuple[Opened | Outcome | None, int]:
+    """What `call` comes to, and how often others had their turn until then."""
+    waiting = asyncio.ensure_future(call.wait(None))
+    turns = 0
+    while not waiting.done():
+        turns += 1
+        await asyncio.sleep(0)
+    return waiting.result(), turns
+
+
+@pytest.mark.parametrize("wanted", ["float", "base64"])
+@pytest.mark.parametrize("as_text", [False, True])
+def test_others_have_their_turn_while_a_long_answer_is_read(wanted: str, as_text: bool) -> None:
+    answer = vectors(*([encoded(vector) for vector in LONG] if as_text else LONG))
+    size = len(orjson.dumps(answer))
+
+    async def main() -> None:
+        call, wire = opened("openai", embed(["x"] * len(LONG), encoding_format=wanted))
+        wire.answer(answer)
+        assert call.result is None, "nothing of it is read before somebody waits"
+        found, turns = await turns_until(call)
+        assert found is call
+        assert turns >= (size + len(call.body)) // (2 * TURN_BYTES)
+        body = orjson.loads(call.body)
+        assert [entry["index"] for entry in body["data"]] == list(range(len(LONG)))
+        numbers = [entry["embedding"] for entry in body["data"]]
+        if wanted == "base64":
+            assert numbers == [encoded(vector) for vector in LONG]
+        elif not as_text:
+            assert numbers == LONG
+        assert body["usage"] == {"prompt_tokens": 5, "total_tokens": 5}
+
+    play(main())
+
+
+def test_a_short_answer_takes_no_turn() -> None:
+    async def main() -> None:
+        call, wire = opened("openai", embed())
+        waiting = asyncio.ensure_future(call.wait(None))
+        await asyncio.sleep(0)
+        wire.answer(vectors(LONG[0]))
+        assert call.result is call
+        assert await waiting is call
+
+    play(main())
+
+
+def test_a_flaw_at_the_end_of_a_long_answer_is_found() -> None:
+    for flawed in ([*LONG[:-1], LONG[0][:-1]], [*LONG[:-1], [*LONG[0][:-1], True]], LONG[:-1]):
+
+        async def main(flawed: Any = flawed) -> None:
+            call, wire = opened("openai", embed(["x"] * len(LONG)))
+            wire.answer(vectors(*flawed))
+            found, _ = await turns_until(call)
+            assert isinstance(found, Outcome)
+            assert found.code == "bad_vectors"
+
+        play(main())
+
+
+def test_cancelled_at_any_turn_nothing_is_left() -> None:
+    async def cancelled_at(turn: int) -> bool:
+        call, wire = opened("openai", embed(["x"] * len(LONG)))
+        waiting = asyncio.ensure_future(call.wait(None))
+        await asyncio.sleep(0)
+        wire.answer(vectors(*LONG))
+        for _ in range(turn):
+            await asyncio.sleep(0)
+        if waiting.done():
+            assert call.result is call
+            return False
+        waiting.cancel()
+        await asyncio.wait((waiting,))
+        assert waiting.cancelled()
+        assert isinstance(call.result, Outcome)
+        assert call.result.code == "aborted"
+        assert wire.aborted
+        gone = weakref.ref(call)
+        del wire.sink  # as the transport does
+        del call, wire, waiting
+        assert gone() is None, "it needs no garbage collector"
+        return True
+
+    async def main() -> None:
+        turn = 0
+        while await cancelled_at(turn):
+            turn += 1
+        assert turn > 5
+
+    play(main())
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b'{"data": [{"embedding": [1.0, 2.0]}], "model": "of[our]own"}',  # brackets within a text
+        b'{"data": [{"embedding": [1.0, 2.0]}], "model": "their\\/model"}',
+        b'{"data": [{"embedding":\n  [\n1.0,\n2.0\n]\n}], "warnings": [], "more": [["a"], [[]]]}',
+        b'{"warnings": [["]"]], "data": [{"embedding": [1.0, 2.0]}]}',
+    ],
+)
+def test_what_else_stands_in_an_answer_changes_nothing(text: bytes) -> None:
+    body, _ = answered(embed(), text)
+    assert body["data"] == [{"object": "embedding", "index": 0, "embedding": [1.0, 2.0]}]
+
+
+def test_a_mark_that_an_upstream_writes_is_no_vector_of_another_kind() -> None:
+    for text in (b'"[0]"', b'"\\u005b5\\u005d"', b'"[]"'):
+        body, outcome = answered(embed(), b'{"data": [{"embedding": %b}], "usage": null}' % text)
+        assert body is None
+        assert outcome.code == "bad_vectors"
+    listed = b'{"data": [{"embedding": [1.0]}, {"embedding": [%b]}]}' % (b"[0]," * 3_000)[:-1]
+    assert answered(embed(["x", "y"]), listed)[1].code == "bad_vectors"

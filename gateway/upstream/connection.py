@@ -111,6 +111,15 @@ class Connection(asyncio.Protocol):
         if not self._closed and self._transport is not None:
             self._transport.close()
 
+    def forsake(self) -> None:
+        """Whoever opens it has given up, for want of time or because the call is over.
+
+        It may be open by then: uvloop closes it without a word to us, and who waited for its end would wait for ever.
+        """
+        if self._transport is not None and not self._closed:
+            self._transport.abort()
+            self.connection_lost(None)
+
     def pause_reading(self) -> None:
         if self.is_open and self._transport is not None:
             self._transport.pause_reading()

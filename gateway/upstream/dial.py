@@ -10,7 +10,7 @@ import socket
 import ssl
 from collections.abc import Callable, Sequence
 from ipaddress import ip_address
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from gateway.upstream.address import Address
 from gateway.upstream.call import Failure
@@ -111,14 +111,10 @@ class Dialler:
     async def _try(
         self, address: Address, ip: str, share_s: float, context: ssl.SSLContext | None, make: Callable[[], Connection]
     ) -> Connection:
+        connection = make()
         try:
             async with asyncio.timeout(share_s):
-                if context is None:
-                    _, connection = await self._loop.create_connection(make, ip, address.port)
-                else:
-                    _, connection = await self._loop.create_connection(
-                        make, ip, address.port, ssl=context, server_hostname=address.host, ssl_shutdown_timeout=_TLS_GOODBYE_S_MAX
-                    )
+                await self._connected(connection, address, ip, context)
         except TimeoutError as error:
             raise DialFailed("connect_timeout", f"no connection within {max(share_s, 0):.2g} s") from error
         except (ssl.SSLError, ConnectionResetError, ConnectionAbortedError, BrokenPipeError) as error:
@@ -134,6 +130,19 @@ class Dialler:
             connection.drop()
             raise DialFailed("address_refused", f"the peer is really {connection.peer}, which is not in `resolves_to`")
         return connection
+
+    async def _connected(self, connection: Connection, address: Address, ip: str, context: ssl.SSLContext | None) -> None:
+        """Have `connection` be open. One that is given up before that is known here is told so: the loop may not do it."""
+        more = {} if context is None else _tls(context, address)
+        try:
+            await self._loop.create_connection(lambda: connection, ip, address.port, **more)
+        except BaseException:
+            connection.forsake()
+            raise
+
+
+def _tls(context: ssl.SSLContext, address: Address) -> dict[str, Any]:
+    return {"ssl": context, "server_hostname": address.host, "ssl_shutdown_timeout": _TLS_GOODBYE_S_MAX}
 
 
 def _is_ip(text: str) -> bool:

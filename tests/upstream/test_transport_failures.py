@@ -445,6 +445,23 @@ def test_total_timeout_while_connecting_sent_nothing(run: Runner) -> None:
 # --- ended by ourselves ---
 
 
+def test_a_call_that_is_given_up_just_as_its_connection_opens_leaves_none_behind(run: Runner) -> None:
+    """The loop has told the connection that it is open, and whoever opens it not yet: uvloop then closes it and tells nobody."""
+
+    async def waits(wire: Wire, _: Peer) -> None:
+        await wire.gone()
+
+    async def main() -> None:
+        async with listening(waits) as peer, transport() as http:
+            for _ in range(3):
+                call = http.start(peer.address(), post(), Heard())
+                await until(lambda: http.stats.open)  # each turn of the loop is looked at
+                call.abort()
+                await until(lambda: http.stats.open == 0)
+
+    run(main)
+
+
 def test_closing_the_transport_aborts_what_is_under_way(run: Runner) -> None:
     async def main() -> None:
         async with listening(sends(CHUNKED)) as peer, transport() as http:

@@ -16,6 +16,7 @@ from gateway.core.exchange import Request
 from gateway.core.memo import Memo
 from gateway.ports import Clock
 from gateway.state.cache import scripts
+from gateway.state.cache.apart import apart
 from gateway.state.cache.digest import digested
 from gateway.state.cache.flights import Flights
 from gateway.state.cache.form import Form
@@ -114,7 +115,7 @@ class SharedCache:
             match said:
                 case b"found":
                     try:
-                        return Looked(Found.ENTRY, sealer, name, sealer.open(name, more[0]))
+                        return Looked(Found.ENTRY, sealer, name, await apart(len(more[0]), sealer.open, name, more[0]))
                     except Spoilt:
                         return Looked(Found.SPOILT, sealer, name)
                 case b"none":
@@ -145,7 +146,7 @@ class SharedCache:
         """The entry of that name, if it is there and opens. Raises StoreLost."""
         said, *more = await self._run(scripts.LOOK, scope, (sealer.salt, name, "", 0))
         try:
-            return sealer.open(name, more[0]) if said == b"found" else None
+            return await apart(len(more[0]), sealer.open, name, more[0]) if said == b"found" else None
         except Spoilt:
             return None
 
@@ -163,7 +164,7 @@ class SharedCache:
         """Keep an entry, and give back the lease on it. With `like` it is found by that as well, among the `likes_max` newest of
         its partition. What goes wrong is counted."""
         self.forget_lease(scope, name)
-        value = sealer.seal(name, entry)
+        value = await apart(len(entry.body), sealer.seal, name, entry)
         left_ms = int((entry.ends - self.clock.now()) * 1_000)
         if left_ms <= 0:
             return

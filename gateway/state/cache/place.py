@@ -16,6 +16,7 @@ from gateway.core.exchange import Attempt, Kept, Outcome, Recall, Recalled, Requ
 from gateway.core.likeness import all_else, numbers
 from gateway.core.terms import OTHER
 from gateway.ports import Client
+from gateway.state.cache.apart import apart
 from gateway.state.cache.collecting import Collecting
 from gateway.state.cache.digest import digested
 from gateway.state.cache.flights import Flight, Landed, Told, Turn
@@ -202,7 +203,7 @@ class SharedPlace:
         told: Told = Turn.ALONE
         kept = False
         try:
-            entry = self._entry(deployment, outcome, body)
+            entry = await self._entry(deployment, outcome, body)
             if entry is None:
                 self._cache.count("unfit")
                 return
@@ -221,17 +222,21 @@ class SharedPlace:
             if not kept and self._token:
                 await self._release()
 
-    def _entry(self, deployment: str, outcome: Outcome, body: bytes | None) -> Entry | None:
-        form, request, collected = self._form, self._request, self._collecting
-        if body is not None:
-            answer = form.answer(request, outcome, body)
-        else:
-            events = None if collected is None else collected.whole()
-            answer = None if events is None else form.answer_of(request, outcome, events)
-        if answer is None or len(answer) > self._cache.bounds.cache_entry_bytes_max:
+    async def _entry(self, deployment: str, outcome: Outcome, body: bytes | None) -> Entry | None:
+        bytes_max = self._cache.bounds.cache_entry_bytes_max
+        answer = await self._answer(outcome, body, bytes_max)
+        if answer is None or len(answer) > bytes_max:
             return None
         now = self._cache.clock.now()
-        return Entry(deployment, request.id, now, now + self._keeping.ttl_s, outcome.usage, answer)
+        return Entry(deployment, self._request.id, now, now + self._keeping.ttl_s, outcome.usage, answer)
+
+    async def _answer(self, outcome: Outcome, body: bytes | None, bytes_max: int) -> bytes | None:
+        """The answer in the form that is kept, if it is any that may be; one that is longer than `bytes_max` is not looked at."""
+        form, request, collected = self._form, self._request, self._collecting
+        if body is not None:
+            return None if len(body) > bytes_max else await apart(len(body), form.answer, request, outcome, body)
+        events = None if collected is None else collected.whole()
+        return None if events is None else await apart(len(events), form.answer_of, request, outcome, events)
 
     def _about(self, model: str) -> str:
         """What the store may know of an entry: configured words, for purging."""

@@ -140,13 +140,19 @@ class Fleet:
         self._keeping = [loop.create_task(self._keep(number)) for number in range(self._workers)]
 
     async def drain(self) -> None:
-        """Have all workers finish what they do. Each ends by itself; `drain_s_max` is theirs to keep."""
+        """Have all workers finish what they do. Each ends by itself; `drain_s_max` is theirs to keep, or they are killed."""
         self.draining = True
         self._stopping.set()
         self._log("draining", in_flight=sum(process.report.get("in_flight", 0) for process in self.processes.values()))
         for process in list(self.processes.values()):
             process.send(pack(Drain()))
         self._listener.close()  # the last copy but the workers': from now on connecting is refused, and not left to wait for nobody
+        drain_s_max = self.snapshot.policy.bounds.drain_s_max
+        if (await asyncio.wait(self._keeping, timeout=drain_s_max + self._answer_s_max))[1]:
+            why = f"it was told to end, and did not within {drain_s_max:g} s, nor soon after"
+            for number in self.processes:
+                self._log("worker_killed", worker=number, why=why)
+            self.kill()
         await asyncio.gather(*self._keeping)
 
     def kill(self) -> None:

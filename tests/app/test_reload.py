@@ -9,6 +9,7 @@ import signal
 import socket
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -305,5 +306,28 @@ def test_a_worker_that_does_not_answer_is_replaced_by_one_that_knows_only_the_ne
                 while {report.get("snapshot") for report in fleet.reports} != {snapshots[1].hash} or len(fleet.processes) < 2:  # noqa: ASYNC110
                     await asyncio.sleep(0.01)
                 await fleet.drain()
+
+    asyncio.run(run())
+
+
+def test_a_worker_that_does_not_end_when_it_is_told_to_is_not_waited_for_without_end(tmp_path: Path) -> None:
+    async def run() -> None:
+        with two_upstreams() as (one, _):
+            snapshot = written(tmp_path / "one", one.port, "one")
+            bounds = replace(snapshot.policy.bounds, drain_s_max=0.5)
+            snapshot = replace(snapshot, policy=replace(snapshot.policy, bounds=bounds))
+            listener = socket.create_server(("127.0.0.1", 0))
+            listener.setblocking(False)
+            log: list[str] = []
+            said = lambda event, **_: log.append(event)  # noqa: E731
+            now = InForce(0, snapshot, {})
+            fleet = Fleet(listener, tmp_path / "state", now, said, workers=2, demo=False, answer_s_max=0.5)
+            fleet.start()
+            async with asyncio.timeout(30):
+                while sum(bool(report.get("ready")) for report in fleet.reports) < 2:  # noqa: ASYNC110 - reports are polled
+                    await asyncio.sleep(0.01)
+                fleet.processes[0].popen.send_signal(signal.SIGSTOP)
+                await fleet.drain()
+            assert log == ["draining", "worker_killed"] and not fleet.processes
 
     asyncio.run(run())

@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from openai import APIStatusError, AsyncOpenAI
+from openai import APIStatusError, AsyncOpenAI, AsyncStream
+from openai.types import CompletionChoice
 from openai.types.chat import ChatCompletion
+from openai.types.chat.chat_completion_chunk import Choice as ChunkChoice
 
 from gateway.app import CannotStart, ServeSettings, Supervisor, redirected
 from gateway.config.demo_keys import demo_key
@@ -180,28 +182,40 @@ def _line(tail: Tail, decision: str) -> Line | None:
 
 
 async def _send(step: Step, port: int) -> Seen:
-    client = AsyncOpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key=demo_key(step.key), max_retries=0, timeout=STEP_S_MAX)
-    arguments: dict[str, Any] = {"model": step.asked, "extra_headers": dict(step.headers), **step.more}
-    if not step.embeds:
-        arguments["messages"] = [{"role": "user", "content": step.prompt}]
     began = time.perf_counter()
-    async with client:
+    async with AsyncOpenAI(
+        base_url=f"http://127.0.0.1:{port}/v1", api_key=demo_key(step.key), max_retries=0, timeout=STEP_S_MAX
+    ) as client:
         try:
-            if step.embeds:
-                vectors = await client.embeddings.with_raw_response.create(input=step.prompt, **arguments)
-                assert vectors.parse().data[0].embedding
-                return Seen(200, "", ms=_since(began), decision=vectors.headers.get("x-gateway-decision", ""))
-            answered = await client.chat.completions.with_raw_response.create(stream=step.stream, **arguments)
+            answered = await _asked(step, client)
             decision, cache = (answered.headers.get(f"x-gateway-{name}", "") for name in ("decision", "cache"))
             parsed = answered.parse()
+            calls_tool, streamed = False, 0
             if isinstance(parsed, ChatCompletion):
                 calls_tool = bool(parsed.choices[0].message.tool_calls)
-                return Seen(200, "", calls_tool, ms=_since(began), decision=decision, cache=cache)
-            pieces = [chunk async for chunk in parsed if chunk.choices and chunk.choices[0].delta.content]
-            return Seen(200, "", streamed=len(pieces), ms=_since(began), decision=decision, cache=cache)
+            elif isinstance(parsed, AsyncStream):
+                streamed = len([chunk async for chunk in parsed if chunk.choices and _said(chunk.choices[0])])
+            return Seen(200, "", calls_tool, streamed, _since(began), decision, cache)
         except APIStatusError as error:
             decision = error.response.headers.get("x-gateway-decision", "")
             return Seen(error.status_code, error.code or "", ms=_since(began), decision=decision)
+
+
+async def _asked(step: Step, client: AsyncOpenAI) -> Any:
+    """What the client's own method for the step's API brings, with its headers."""
+    arguments: dict[str, Any] = {"model": step.asked, "extra_headers": dict(step.headers), **step.more}
+    match step.api:
+        case "embeddings":
+            return await client.embeddings.with_raw_response.create(input=step.prompt, **arguments)
+        case "completions":
+            return await client.completions.with_raw_response.create(prompt=step.prompt, stream=step.stream, **arguments)
+    messages: Any = [{"role": "user", "content": step.prompt}]
+    return await client.chat.completions.with_raw_response.create(messages=messages, stream=step.stream, **arguments)
+
+
+def _said(choice: ChunkChoice | CompletionChoice) -> str | None:
+    """The text in a piece of a stream."""
+    return choice.text if isinstance(choice, CompletionChoice) else choice.delta.content
 
 
 def _since(began: float) -> float:

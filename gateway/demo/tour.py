@@ -13,6 +13,8 @@ CHINESE: Final = "请用两句话介绍我们的新款自行车，并说明它�
 LONG_GERMAN: Final = "Der Vertrag gilt für alle Fahrzeuge des Betriebs und wird jedes Jahr im März neu geprüft. " * 10_000
 """About 890,000 characters: some 220,000 tokens. Windows of 200,000 are too small for it, one of 256,000 is not."""
 
+GREEDY: Final = {"max_tokens": 8, "temperature": 0}
+
 WEATHER: Final = {
     "type": "function",
     "function": {
@@ -44,7 +46,7 @@ class Step:
     faults: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
     calls_tool: bool = False
     cache: str = ""
-    embeds: bool = False  # its prompt; else it is said to a model that chats
+    api: str = "chat"  # or "completions", which goes on where the prompt ends, or "embeddings"
 
 
 TOUR: Final[tuple[Step, ...]] = (
@@ -123,8 +125,23 @@ TOUR: Final[tuple[Step, ...]] = (
         arrives=[("small-own", "smollm2-135m")],
     ),
     Step(
+        note="a text that the real model is to go on with, as base models and editors ask for it",
+        key="letters", asked="smollm2-135m", prompt="The capital of France is", api="completions", more=GREEDY,
+        arrives=[("small-own", "smollm2-135m")],
+    ),
+    Step(
+        note="and as a stream",
+        key="letters", asked="smollm2-135m", prompt="One, two, three, four,", api="completions", stream=True, more=GREEDY,
+        arrives=[("small-own", "smollm2-135m")],
+    ),
+    Step(
+        note="a gap in a program, and a model that was never taught to fill one: refused, and sent nowhere",
+        key="letters", asked="smollm2-135m", prompt="def double(x):\n    return ", api="completions", more={"suffix": "\n"},
+        status=403, code="no_route_allowed", arrives=[],
+    ),
+    Step(
         note="personal data to be searched by meaning later: it is embedded in the EU",
-        key="letters", asked="mistral-embed", prompt=GERMAN, embeds=True,
+        key="letters", asked="mistral-embed", prompt=GERMAN, api="embeddings",
         arrives=[("mistral-eu", "mistral-embed")],
     ),
     Step(

@@ -4,12 +4,14 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import pytest
 
 from gateway.demo.run import Seen, _compare
 from gateway.demo.tour import TOUR
+from gateway.wire.apis import APIS
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PORTS = ["--port", "0", "--ops-port", "0", "--admin-port", "0"]
@@ -40,7 +42,7 @@ def test_the_comparison_can_fail() -> None:
     assert _compare(replace(step, cache="hit"), replace(good, cache="hit"), list(step.arrives)) == []
 
 
-def test_the_tour_has_a_refusal_a_failover_a_stream_and_each_tenant() -> None:
+def test_the_tour_has_a_refusal_a_failover_a_stream_each_tenant_and_each_api() -> None:
     assert {step.key for step in TOUR} >= {"ward-3", "letters", "storefront", "notebook"}
     assert any(len(step.arrives) > 1 for step in TOUR)
     assert any(step.stream for step in TOUR)
@@ -48,4 +50,6 @@ def test_the_tour_has_a_refusal_a_failover_a_stream_and_each_tenant() -> None:
     assert any(step.code == "rate_limit_exceeded" for step in TOUR)
     assert any(step.code == "insufficient_quota" for step in TOUR)
     assert {step.stream for step in TOUR if step.cache == "hit" and not step.arrives} == {True, False}
-    assert any(step.arrives == [("small-own", "smollm2-135m")] for step in TOUR)
+    real = [step for step in TOUR if step.arrives == [("small-own", "smollm2-135m")]]
+    assert {(step.api, step.stream) for step in real} == set(product(("chat", "completions"), (True, False)))
+    assert {step.api for step in TOUR} == set(APIS)

@@ -90,8 +90,7 @@ class AnswerCall(Calling):
     def _on_complete(self) -> None:
         if self.result is not None:
             return
-        raw = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
-        self._pieces.clear()
+        raw = self._gathered()
         setting, request = self.setting, self.request
         now = setting.clock.now()
         identity = Identity(self.shape.ids + request.id, int(now), setting.model)

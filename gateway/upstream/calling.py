@@ -200,10 +200,15 @@ class Calling:
 
     def _settle_refused(self) -> None:
         if self.result is None:
-            body = b"".join(self._pieces)[: self._bounds.error_bytes_max]
-            self._pieces.clear()
+            body = self._gathered()[: self._bounds.error_bytes_max]
             now = self.setting.clock.now()
             self._settle(outcomes.refused(self.setting.origin, self._status, self._headers, body, now))
+
+    def _gathered(self) -> bytes:
+        """The body that was read whole. Another time there is nothing."""
+        body = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
+        self._pieces.clear()
+        return body
 
     def _gather(self, data: bytes) -> bool:
         """Keep a piece of a body that is read whole. False: it is too long, and the call is over."""

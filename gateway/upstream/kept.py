@@ -5,15 +5,14 @@ Promises: only what ended of itself is kept: every choice said `stop` or `tool_c
 (sound, a kind of delta that is not known here) is not kept.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable
 from typing import Any, Final
 
 import orjson
 
 from gateway.core.exchange import Ended, Outcome, Request, Usage
-from gateway.upstream.canonical import ANSWER, CHUNK, DONE_EVENT, Identity, as_events, usage_event
-from gateway.upstream.sse import DONE, fields
-from gateway.upstream.usage import as_openai
+from gateway.upstream.canonical import ANSWER, CHUNK, as_events
+from gateway.upstream.streamed import events_of, put_together, whole_of
 
 ENDS: Final = frozenset({"stop", "tool_calls", "function_call"})
 LENGTH: Final = "length"
@@ -38,48 +37,17 @@ class ChatForm:
         """The same of one that was streamed, as the client was written it."""
         if outcome.ended is not Ended.SERVED:
             return None
-        first: dict[str, Any] = {}
-        choices: dict[int, _Choice] = {}
-        for chunk in chunks_of(events):
-            first = first or chunk
-            for part in chunk["choices"]:
-                choice = choices.setdefault(part["index"], _Choice())
-                if not choice.add(part):
-                    return None
-        if not choices or not _ended(request, (choice.finish for choice in choices.values())):
+        found = put_together(events, _Choice)
+        if found is None:
             return None
-        usage = outcome.usage
-        found = {
-            "id": first["id"],
-            "object": ANSWER,
-            "created": first["created"],
-            "model": first["model"],
-            "choices": [choices[index].whole(index) for index in sorted(choices)],
-            "usage": as_openai(usage) if usage is not None and usage.reported else None,
-        }
-        if found["usage"] is None:
-            del found["usage"]
-        return orjson.dumps(found)
+        first, choices = found
+        if not _ended(request, (choice.finish for choice in choices.values())):
+            return None
+        return whole_of(first, ANSWER, choices, outcome.usage)
 
     def events(self, answer: bytes, usage: Usage | None) -> bytes:
         """An answer as a stream brings it, up to its end; with `usage`, if that is wanted."""
-        found = orjson.loads(answer)
-        return b"".join(as_events(found)) + tail_of(found, usage, CHUNK)
-
-
-def chunks_of(events: bytes) -> Iterator[dict[str, Any]]:
-    """The chunks of a whole stream, as a client was written it."""
-    for event in events.split(b"\n\n"):
-        _, data = fields(event)
-        if data is not None and data != DONE:
-            yield orjson.loads(data)
-
-
-def tail_of(answer: Mapping[str, Any], usage: Usage | None, kind: str) -> bytes:
-    """How the stream of an answer ends, whose chunks are of that `kind`; with `usage`, if that is wanted and known."""
-    if usage is None or not usage.reported:
-        return DONE_EVENT
-    return usage_event(Identity(answer["id"], answer["created"], answer["model"]), usage, kind) + DONE_EVENT
+        return events_of(answer, as_events, CHUNK, usage)
 
 
 def _ended(request: Request, finishes: Iterable[object]) -> bool:

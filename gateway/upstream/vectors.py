@@ -53,8 +53,7 @@ class VectorsCall(AnswerCall):
     def _on_complete(self) -> None:
         if self.result is not None:
             return
-        raw = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
-        self._pieces.clear()
+        raw = self._gathered()
         found, lists = _parsed(raw)
         if isinstance(found, dict) and is_error(found):
             setting = self.setting

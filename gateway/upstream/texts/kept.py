@@ -9,9 +9,8 @@ from typing import Any, Final
 import orjson
 
 from gateway.core.exchange import Ended, Outcome, Request, Usage
-from gateway.upstream.kept import chunks_of, tail_of
+from gateway.upstream.streamed import events_of, put_together, whole_of
 from gateway.upstream.texts.shape import TEXT, as_events
-from gateway.upstream.usage import as_openai
 
 ENDS: Final = frozenset({"stop", "length"})
 CHOICE: Final = frozenset({"index", "text", "logprobs", "finish_reason"})  # what is given again; the rest is the engine's own
@@ -35,39 +34,15 @@ class CompletionForm:
         """The same of one that was streamed, as the client was written it."""
         if outcome.ended is not Ended.SERVED:
             return None
-        first: dict[str, Any] = {}
-        choices: dict[int, dict[str, Any]] = {}
-        for chunk in chunks_of(events):
-            first = first or chunk
-            for part in chunk["choices"]:
-                if not _repeatable(part):
-                    return None
-                _add(choices.setdefault(part["index"], {"text": [], "finish_reason": None, "logprobs": None}), part)
-        if not choices or not all(choice["finish_reason"] in ENDS for choice in choices.values()):
+        found = put_together(events, _Choice)
+        if found is None:
             return None
-        found = {
-            "id": first["id"],
-            "object": TEXT,
-            "created": first["created"],
-            "model": first["model"],
-            "choices": [
-                {
-                    "index": index,
-                    "text": "".join(choices[index]["text"]),
-                    "logprobs": choices[index]["logprobs"],
-                    "finish_reason": choices[index]["finish_reason"],
-                }
-                for index in sorted(choices)
-            ],
-        }
-        if outcome.usage is not None and outcome.usage.reported:
-            found["usage"] = as_openai(outcome.usage)
-        return orjson.dumps(found)
+        first, choices = found
+        return whole_of(first, TEXT, choices, outcome.usage) if all(choice.finish in ENDS for choice in choices.values()) else None
 
     def events(self, answer: bytes, usage: Usage | None) -> bytes:
         """An answer as a stream brings it, up to its end; with `usage`, if that is wanted."""
-        found = orjson.loads(answer)
-        return b"".join(as_events(found)) + tail_of(found, usage, TEXT)
+        return events_of(answer, as_events, TEXT, usage)
 
 
 def _repeatable(choice: dict[str, Any]) -> bool:
@@ -78,10 +53,26 @@ def _repeatable(choice: dict[str, Any]) -> bool:
     return all(name in CHOICE or name in OWN or value is None for name, value in choice.items())
 
 
-def _add(choice: dict[str, Any], part: dict[str, Any]) -> None:
-    """Take one chunk's part of a choice."""
-    choice["text"].append(part["text"])
-    choice["finish_reason"] = part["finish_reason"] or choice["finish_reason"]
-    for name, values in (part.get("logprobs") or {}).items():
-        choice["logprobs"] = choice["logprobs"] or {}
-        choice["logprobs"].setdefault(name, []).extend(values)
+class _Choice:
+    """One choice of a stream, put together."""
+
+    __slots__ = ("finish", "logprobs", "texts")
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+        self.logprobs: dict[str, list[Any]] = {}
+        self.finish: object = None
+
+    def add(self, part: dict[str, Any]) -> bool:
+        """Take one chunk's part of this choice. False: it says something that can't be given again."""
+        if not _repeatable(part):
+            return False
+        self.texts.append(part["text"])
+        self.finish = part["finish_reason"] or self.finish
+        for name, values in (part.get("logprobs") or {}).items():
+            self.logprobs.setdefault(name, []).extend(values)
+        return True
+
+    def whole(self, index: int) -> dict[str, Any]:
+        """The choice as a whole answer has it."""
+        return {"index": index, "text": "".join(self.texts), "logprobs": self.logprobs or None, "finish_reason": self.finish}

@@ -27,6 +27,33 @@ end
 local function whole(number) return string.format('%.0f', number) end
 """
 
+_HOLDING: Final = """
+-- what other workers hold in `key`, of which what has ended goes; and whether message `number` of `worker` comes after a later one
+local function held(key, worker, number, now)
+  local others, overtaken = 0, false
+  local all = redis.call('HGETALL', key)
+  for i = 1, #all, 2 do
+    local has, told, ends = string.match(all[i + 1], '^(%d+) (%d+) (%S+)$')
+    if all[i] == worker then
+      overtaken = tonumber(told) >= tonumber(number)
+    elseif tonumber(ends) <= now then
+      redis.call('HDEL', key, all[i])
+    else
+      others = others + tonumber(has)
+    end
+  end
+  return others, overtaken
+end
+local function hold(key, worker, number, has, now, lease_s)
+  if has > 0 then
+    redis.call('HSET', key, worker, whole(has) .. ' ' .. number .. ' ' .. string.format('%.17g', now + lease_s))
+    redis.call('EXPIRE', key, whole(2 * lease_s))
+  else
+    redis.call('HDEL', key, worker)
+  end
+end
+"""
+
 BUCKET: Final = Script(
     "account_bucket",
     _COMMON
@@ -54,29 +81,15 @@ return {grant, math.floor(left)}
 SLOTS: Final = Script(
     "account_slots",
     _COMMON
+    + _HOLDING
     + """
 -- KEYS: who has how many. ARGV: amount, worker, number of this message, kept, need, least, ahead, lease_s, now
 local amount, kept = tonumber(ARGV[1]), tonumber(ARGV[4])
 local now = seconds(ARGV[9])
-local others = 0
-local all = redis.call('HGETALL', KEYS[1])
-for i = 1, #all, 2 do
-  local has, number, ends = string.match(all[i + 1], '^(%d+) (%d+) (%S+)$')
-  if all[i] == ARGV[2] then
-    if tonumber(number) >= tonumber(ARGV[3]) then return {0, 0} end  -- overtaken by a later message
-  elseif tonumber(ends) <= now then
-    redis.call('HDEL', KEYS[1], all[i])
-  else
-    others = others + tonumber(has)
-  end
-end
+local others, overtaken = held(KEYS[1], ARGV[2], ARGV[3], now)
+if overtaken then return {0, 0} end
 local grant = granted(amount - others - kept, tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7]))
-if kept + grant > 0 then
-  redis.call('HSET', KEYS[1], ARGV[2], whole(kept + grant) .. ' ' .. ARGV[3] .. ' ' .. string.format('%.17g', now + ARGV[8]))
-  redis.call('EXPIRE', KEYS[1], whole(2 * ARGV[8]))
-else
-  redis.call('HDEL', KEYS[1], ARGV[2])
-end
+hold(KEYS[1], ARGV[2], ARGV[3], kept + grant, now, ARGV[8])
 return {grant, amount - others - kept - grant}
 """,
 )
@@ -84,6 +97,7 @@ return {grant, amount - others - kept - grant}
 BOOK: Final = Script(
     "account_book",
     _COMMON
+    + _HOLDING
     + """
 -- KEYS: the book; who holds how much of it.
 -- ARGV: amount, window, per_s, slice_s, worker, number of this message, kept, need, least, ahead, lease_s, now,
@@ -147,27 +161,11 @@ end
 redis.call('HSET', KEYS[1], 'sum', whole(sum), 'oldest', oldest)
 redis.call('EXPIRE', KEYS[1], window == 'rolling' and whole(2 * ARGV[3] + 60) or (window == 'day' and 172800 or 5356800))
 
-local others, overtaken = 0, false
-local holds = redis.call('HGETALL', KEYS[2])
-for i = 1, #holds, 2 do
-  local held, number, ends = string.match(holds[i + 1], '^(%d+) (%d+) (%S+)$')
-  if holds[i] == ARGV[5] then
-    overtaken = tonumber(number) >= tonumber(ARGV[6])
-  elseif tonumber(ends) <= now then
-    redis.call('HDEL', KEYS[2], holds[i])
-  else
-    others = others + tonumber(held)
-  end
-end
+local others, overtaken = held(KEYS[2], ARGV[5], ARGV[6], now)
 local there, grant = amount - sum - others - kept, 0
 if not overtaken then
   grant = granted(there, tonumber(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[10]))
-  if kept + grant > 0 then
-    redis.call('HSET', KEYS[2], ARGV[5], whole(kept + grant) .. ' ' .. ARGV[6] .. ' ' .. string.format('%.17g', now + ARGV[11]))
-    redis.call('EXPIRE', KEYS[2], whole(2 * ARGV[11]))
-  else
-    redis.call('HDEL', KEYS[2], ARGV[5])
-  end
+  hold(KEYS[2], ARGV[5], ARGV[6], kept + grant, now, ARGV[11])
 end
 return {grant, there - grant, oldest, born}
 """,

@@ -197,13 +197,7 @@ def _key(
     name = word(field(node, "id"))
     if name is None:
         return None  # told by its shape
-    if name.word in seen:
-        problems.add(
-            name.mark,
-            f"the key {show(name.word)} for the second time",
-            f"the first stands at {seen[name.word]}; keys are found by id",
-        )
-    seen.setdefault(name.word, name.mark)
+    problems.once("the key", name.word, name.mark, seen, "; keys are found by id")
     digest = _digest(name, node, problems)
     expires = end_of(day(field(node, "expires")))
     if expires is not None and expires <= at:

@@ -10,8 +10,8 @@ from typing import Final
 from gateway.config.documents import Node
 from gateway.config.facts import WHEN, compile_when
 from gateway.config.known import Known
-from gateway.config.problems import Problems, show
-from gateway.config.reading import At, field, word, words
+from gateway.config.problems import Mark, Problems, show
+from gateway.config.reading import field, word, words
 from gateway.config.semantic import SEMANTIC, compile_semantic
 from gateway.config.shapes import Key, OneOrMore, Record, Word
 from gateway.config.tariffs import SPAN, SPAN_S
@@ -70,15 +70,12 @@ def compile_caching(
     """Each entry, by id."""
     embedding = frozenset(one.model.id for one in deployments if EMBEDDINGS in one.apis)
     found: dict[str, Caching] = {}
-    first: dict[str, At] = {}
+    seen: dict[str, Mark] = {}
     for node in nodes:
         name = word(field(node, "id"))
         if name is None:
             continue  # told by its shape
-        if name.word in first:
-            what = f"the entry {show(name.word)} of the cache for the second time"
-            problems.add(name.mark, what, f"the first stands at {first[name.word].mark}")
-        first.setdefault(name.word, name)
+        problems.once("the cache's entry", name.word, name.mark, seen)
         when = compile_when(field(node, "when"), Effect.PERMIT, known, problems)
         share = word(field(node, "share"))
         scope = None if share is None or share.word == TENANT else share.word

@@ -6,7 +6,7 @@ from gateway.config.documents import Node
 from gateway.config.facts import WHEN, compile_when
 from gateway.config.known import Known
 from gateway.config.labels import UNTIL
-from gateway.config.problems import Mark, Problems, show
+from gateway.config.problems import Mark, Problems
 from gateway.config.reading import day, end_of, field, text, word
 from gateway.config.says import ALTERNATIVES, SAYS, compile_alternatives
 from gateway.config.shapes import Key, Record, Text, Word
@@ -50,9 +50,7 @@ def compile_claims(nodes: list[Node], known: Known, problems: Problems) -> tuple
         kind = next((kind for kind in KINDS if field(node, kind) is not None), None)
         if name is None or kind is None:
             continue  # told by its shape
-        if name.word in seen:
-            problems.add(name.mark, f"the claim {show(name.word)} for the second time", f"the first stands at {seen[name.word]}")
-        seen.setdefault(name.word, name.mark)
+        problems.once("the claim", name.word, name.mark, seen)
         found.append(
             Claim(
                 id=name.word,

@@ -47,11 +47,7 @@ def compile_preferences(nodes: list[Node], known: Known, problems: Problems) -> 
         name = word(field(node, "id"))
         if name is None:
             continue  # told by its shape
-        if name.word in seen:
-            problems.add(
-                name.mark, f"the preference {show(name.word)} for the second time", f"the first stands at {seen[name.word]}"
-            )
-        seen.setdefault(name.word, name.mark)
+        problems.once("the preference", name.word, name.mark, seen)
         when = compile_when(field(node, "when"), None, known, problems)
         prefer = compile_alternatives(field(node, "prefer"), known, problems)
         found.append(Preference(name.word, when, prefer, _rank(field(node, "rank"), known, problems), str(node.mark)))

@@ -73,6 +73,12 @@ class Problems:
             meant = nearest if show(nearest) == f"`{nearest}`" else ""  # a name can be wrong where it is defined, too
             self.found.setdefault(Problem(mark.file, mark.line, mark.column, printable(found), printable(wanted), meant))
 
+    def once(self, what: str, name: str, mark: Mark, seen: dict[str, Mark], why: str = "") -> None:
+        """Tell of `what` is called `name` if another one is; `seen` has where each name stood first."""
+        if name in seen:
+            self.add(mark, f"{what} {show(name)} for the second time", f"the first stands at {seen[name]}{why}")
+        seen.setdefault(name, mark)
+
     def told_of(self, mark: Mark) -> bool:
         """Whether something is wrong at `mark` already, so that more about the same word would be an echo."""
         return (mark.file, mark.line, mark.column) in self._places

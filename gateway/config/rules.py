@@ -169,6 +169,5 @@ def _check_id(name: At, seen: dict[str, Mark], problems: Problems) -> None:
         problems.add(name.mark, show(name.word), "decisions use this word themselves; choose another id")
     elif not re.fullmatch(WORD, name.word):
         problems.add(name.mark, show(name.word), "wanted an id: small letters, digits and hyphens")
-    elif name.word in seen:
-        problems.add(name.mark, f"the rule {show(name.word)} for the second time", f"the first stands at {seen[name.word]}")
-    seen.setdefault(name.word, name.mark)
+    else:
+        problems.once("the rule", name.word, name.mark, seen)

@@ -44,8 +44,10 @@ def facts_of(snapshot: Snapshot, given: Given) -> RequestFacts:
     """The facts of a request, as the data plane would settle them. Raises FactError for what may not be declared."""
     policy, access = snapshot.policy, snapshot.access
     tenant = access.tenants[given.tenant]
-    keys = frozenset(key.id for key in access.keys.values() if key.tenant == tenant.id)
-    shown = frozenset((given.key,)) if given.key is not None else keys
+    if given.key is not None:
+        shown = frozenset((given.key,))
+    else:
+        shown = frozenset(key.id for key in access.keys.values() if key.tenant == tenant.id)
     only = access.keys[next(iter(shown))] if len(shown) == 1 else None  # of several keys, only what their tenant says is known
     settled = {}
     for fact in DECLARABLE:

@@ -8,19 +8,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from gateway.config.cases import PROMPT_TOKENS
-from gateway.core.facts import (
-    DECLARABLE,
-    NO,
-    NOTHING_SAID,
-    YES,
-    FactSpec,
-    RequestFacts,
-    Vocabulary,
-    group_of,
-    said_of,
-    settle,
-)
+from gateway.config.cases import PROMPT_TOKENS, Given
+from gateway.config.check import facts_of as facts_of_case
+from gateway.core.facts import NOTHING_SAID, FactSpec, RequestFacts, Vocabulary, said_of, settle
 from gateway.core.policy import FactTest, Key, Policy, Snapshot, When, resolve
 
 SEVERAL: Final = frozenset({"region", "categories"})
@@ -68,29 +58,12 @@ class Sending:
 
 def facts_of(snapshot: Snapshot, sending: Sending) -> RequestFacts:
     """The facts of a request, as the data plane settles them. Raises FactError and KeyError for one that can't be."""
-    policy = snapshot.policy
-    key = snapshot.access.keys[sending.key]
-    tenant = snapshot.access.tenants[key.tenant]
-    settled = {
-        fact: settle(fact, *_specs(snapshot, key, fact), sending.declared.get(fact), policy.vocabulary) for fact in DECLARABLE
-    }
-    name = resolve(policy, sending.asked)
-    return RequestFacts(
-        tenant=frozenset((tenant.id,)),
-        group=group_of(tenant.group),
-        key=frozenset((key.id,)),
-        region=settled["region"],
-        data_class=settled["data_class"],
-        categories=settled["categories"],
-        asked=frozenset((name.asked,)) if name else frozenset(),
-        api=frozenset((sending.api,)),
-        task=settled["task"],
-        tag=settled["tag"],
-        language=sending.language or policy.vocabulary.languages,
-        ability=sending.abilities,
-        stream=YES if sending.stream else NO,
-        prompt_tokens=sending.prompt_tokens,
-    )
+    tenant = snapshot.access.keys[sending.key].tenant
+    given = Given(
+        tenant, sending.asked, sending.key, sending.declared, sending.language, sending.api, sending.abilities,
+        prompt_tokens=sending.prompt_tokens, stream=sending.stream,
+    )  # fmt: skip
+    return facts_of_case(snapshot, given)
 
 
 # --- names --------------------------------------------------------------------------------------------------------------

@@ -332,6 +332,24 @@ def test_one_pipeline_at_a_time(server: Plain) -> None:
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("amount", [1, 2, 3])
+def test_a_slot_that_was_the_last_is_for_whoever_asks_next(server: Plain, amount: int) -> None:
+    """Who lets one request end before the next begins is never told that these are too many, whichever workers they meet."""
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        crowd = [LeasedAccounts(PlainStore(server), f"w-{n}", time.time, loop, defect=no_defect) for n in range(4)]
+        accounts = [one.open(Terms("rate/lab/concurrency", Slots(amount))) for one in crowd]
+        for turn in range(40):
+            account = accounts[turn * 3 % 4 if turn < 30 else turn % 2]
+            assert await taken(account, 1), turn
+            account.settle(1, 0, time.time())
+        for one in crowd:
+            await one.close()
+
+    asyncio.run(main())
+
+
 def test_a_killed_workers_slots_are_free_again_after_its_lease(server: Plain) -> None:
     async def main() -> None:
         moment = [1_800_000_000.0]
@@ -386,6 +404,29 @@ def test_what_is_idle_is_given_back_and_what_nobody_uses_is_forgotten(server: Pl
         await eventually(all_is_there)
         assert await others.ask(100, moment[0])
         others.settle(100, 0, moment[0])
+        await one.close()
+        await other.close()
+
+    asyncio.run(main())
+
+
+def test_slots_that_others_had_are_seen_to_be_free_though_nobody_asks_for_any(server: Plain) -> None:
+    async def main() -> None:
+        moment = [1_800_000_000.0]
+        one, other = many(server, 2, lambda: PlainStore(server), moment)
+        terms = Terms("rate/lab/concurrency", Slots(40))
+        mine, others = one.open(terms), other.open(terms)
+        assert await mine.ask(30, moment[0])
+        assert await others.ask(1, moment[0])
+        others.settle(1, 0, moment[0])
+        assert others.left(moment[0]) <= 10
+        mine.settle(30, 0, moment[0])
+
+        def all_are_there() -> bool:
+            moment[0] += 0.05
+            return mine.left(moment[0]) == others.left(moment[0]) == 40
+
+        await eventually(all_are_there)
         await one.close()
         await other.close()
 

@@ -4,14 +4,16 @@ for LEASE_S is gone, and what it held is free again.
 Every message says how many it has, and adds nothing to what was said before: so it may be repeated, and lost.
 """
 
+import asyncio
 from math import inf
 from typing import Final
 
 from gateway.core.accounts import Terms, WhenLost
-from gateway.state.accounts.leased import LEASE_S, Keeper, Leased
+from gateway.state.accounts.leased import BEAT_S, LEASE_S, Keeper, Leased
 from gateway.state.accounts.lua import SLOTS
 from gateway.state.store.port import Asked
 
+ON_ITS_WAY_S: Final = 0.005  # for what is given back to reach the store: an urgent flush, and the way there
 BUSY_RETRY_S: Final = 1.0  # when one of the requests under way will have ended nobody knows
 
 
@@ -25,6 +27,16 @@ class LeasedSlots(Leased):
         self._key = f"rg:{{{terms.id}}}:slots"
         self._number = 0  # of the last message
 
+    async def ask(self, amount: int, now: float) -> bool:
+        """After `take` said ASK: hold `amount` if the store has it. Where it has none it is asked once more: a slot that was given
+        back when the caller had its last answer may have been on its way still."""
+        if await super().ask(amount, now):
+            return True
+        if self._lost or amount > self._terms.of.amount:
+            return False
+        await asyncio.sleep(ON_ITS_WAY_S)
+        return await super().ask(amount, now)
+
     def settle(self, held: int, used: int, now: float) -> None:
         """What was taken as `held` has ended."""
         self._held -= held
@@ -32,8 +44,21 @@ class LeasedSlots(Leased):
             self._parted(now)
             return
         self._free += held
-        if self._free > self._high:
+        if self._rest <= 0:
+            self._keeper.urge(self)  # whoever asks elsewhere next is told that there is none: perhaps who has just had the answer
+        elif self._free > min(self._high, self._spare()):
             self._keeper.mark(self)
+
+    def _spare(self) -> int:
+        """How much may lie idle here: a quarter of what nobody uses, as the store would grant. So of a few slots, none."""
+        return max(0, int(self._free + self._rest) // 4)
+
+    def _kept(self) -> int:
+        return min(super()._kept(), max(self._spare(), sum(waiting.amount for waiting in self._asking)))
+
+    def due(self, now: float) -> bool:
+        """Also what others had when last heard of: nobody tells that they have it no more."""
+        return super().due(now) or (self._rest < self._terms.of.amount and now - self._contact >= BEAT_S)
 
     def wait_s(self, amount: int, now: float) -> float:
         """Seconds after which to look again."""

@@ -91,3 +91,20 @@ def test_one_that_can_not_be_found_again_is_not_left_running(tmp_path: Path) -> 
         in_the_way.rmdir()
         until("one answers", lambda: ask(in_the_way.with_name("socket"), "PING") == b"PONG")
         assert len(children(gateway)) == 1
+
+
+def test_one_that_only_waited_takes_nothing_from_the_gateway_that_has_it(tmp_path: Path) -> None:
+    with running(tmp_path) as (gateway, upstream):
+        socket = socket_of(store_of(gateway))
+        until("an answer", lambda: ask(socket, "PING"))
+        before = gateway.log.count('"serving"')
+        other = Gateway(tmp_path, upstream.port)  # a mistake, or a restart that overlaps
+        try:
+            other.ready()
+            until("it waits", lambda: '"store_waits"' in other.log)
+            assert other.log.count('"serving"') == before + 1
+            assert other.end() == 0
+        finally:
+            other.kill()
+        assert ask(socket, "PING") == b"PONG"
+        assert socket.with_name("pid").read_text() == str(store_of(gateway))

@@ -103,13 +103,13 @@ class Embedded:
             except TimeoutError:
                 child.kill()
                 await child.wait()
-        for left in (self.socket, self._pid_file):
-            left.unlink(missing_ok=True)
+        if self._lock is not None:  # else what lies there is another gateway's, which uses it
+            for left in (self.socket, self._pid_file):
+                left.unlink(missing_ok=True)
+            self._lock.close()
         if self._elsewhere is not None:
             with contextlib.suppress(OSError):
                 self._elsewhere.rmdir()
-        if self._lock is not None:
-            self._lock.close()
 
     # --- how ----------------------------------------------------------------------------------------------------------
 

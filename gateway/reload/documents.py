@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from gateway.config.folder import CASES, FILE_BYTES_MAX, FILES_MAX
-from gateway.whole import write_whole
+from gateway.whole import write_all
 
 SUFFIXES: Final = (".yaml", ".yml")  # a .yml is no policy, and whoever judges says so
 TRIES: Final = 5  # at a folder that changes while it is read; who writes for longer than that is waited for by the next look
@@ -61,14 +61,17 @@ def read_documents(folder: Path) -> Documents:
 
 
 def write_documents(folder: Path, documents: Documents) -> None:
-    """Have `folder` hold these documents and no others. Each file is replaced whole. Raises NotOurs, OSError."""
+    """Have `folder` hold these documents and no others. Each file is replaced whole, and none if one can't be: some of the new
+    documents beside some of the old would be a policy that nobody has written. Raises NotOurs, OSError."""
     ours(folder)
+    files: dict[Path, tuple[bytes, int]] = {}
     for name, data in documents.items():
         path = folder / name
         if path.is_file() and path.read_bytes() == data:
             continue
         path.parent.mkdir(exist_ok=True)
-        write_whole(path, data, path.stat().st_mode & 0o777 if path.exists() else 0o644)
+        files[path] = data, path.stat().st_mode & 0o777 if path.exists() else 0o644
+    write_all(files)
     for path in _paths(folder):
         if str(path.relative_to(folder)) not in documents:
             path.unlink()

@@ -1,6 +1,7 @@
 """A folder's documents: read as of one moment, told apart from what they were, written whole."""
 
 import os
+import resource
 from pathlib import Path
 
 import pytest
@@ -107,3 +108,17 @@ def test_names_of_documents(name: str) -> None:
 )
 def test_names_that_lead_elsewhere(name: str) -> None:
     assert name_trouble(name)
+
+
+def test_a_disk_that_has_no_room_for_one_document_changes_none(folder: Path) -> None:
+    before = read_documents(folder)
+    names = sorted(os.listdir(folder))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))  # as good as a disk that is full by then
+    try:
+        with pytest.raises(OSError):
+            write_documents(folder, {"rules.yaml": b"rules: [1]\n", "tenants.yaml": b"#" * 101, "cases/one.yaml": b"cases: [1]\n"})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert read_documents(folder) == before
+    assert sorted(os.listdir(folder)) == names

@@ -63,10 +63,14 @@ class History:
         return self._folder / name if NAME.fullmatch(name) else None
 
     def stage(self, documents: Documents) -> Path:
-        """A new folder of these documents, for judging; `keep` or `drop` it. Raises OSError."""
+        """A new folder of these documents, for judging; `keep` or `drop` it. Raises OSError, and then there is none."""
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         staged = Path(tempfile.mkdtemp(dir=self._folder, prefix=".staged-"))
-        write_documents(staged, documents)
+        try:
+            write_documents(staged, documents)
+        except OSError:
+            self.drop(staged)
+            raise
         return staged
 
     def drop(self, staged: Path) -> None:
@@ -80,9 +84,10 @@ class History:
         if place.exists():  # it served before; what it is made of may be spelled otherwise now
             shutil.rmtree(place)
         staged.rename(place)
-        with (self._folder / LINES).open("a") as file:
+        with (self._folder / LINES).open("ab") as file:
             os.fchmod(file.fileno(), 0o600)
-            file.write(json.dumps(asdict(entry)) + "\n")
+            line = json.dumps(asdict(entry)).encode() + b"\n"
+            file.write(line if _ends_well(self._folder / LINES) else b"\n" + line)
             file.flush()
             os.fsync(file.fileno())
         self._prune()
@@ -129,3 +134,11 @@ class History:
         order = {entry.snapshot: number for number, entry in enumerate(self.entries())}
         for name in sorted(order, key=order.__getitem__)[:-KEPT_MAX]:
             shutil.rmtree(self._folder / name, ignore_errors=True)
+
+
+def _ends_well(path: Path) -> bool:
+    """Whether the last line of a file is whole. What is written behind half a line would be lost with it."""
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - 1))
+        return file.read() in (b"", b"\n")

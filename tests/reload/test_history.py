@@ -80,3 +80,19 @@ def test_the_oldest_documents_go_and_their_lines_stay(tmp_path: Path) -> None:
     with pytest.raises(Unknown, match="are gone"):
         history.documents(names[0], None)
     assert read_documents(tmp_path / "policies" / names[1])
+
+
+def test_what_is_kept_after_such_a_line_is_not_lost_with_it(tmp_path: Path) -> None:
+    history = History(tmp_path)
+    first = keep(history, 1)
+    with (tmp_path / "policies" / "history.jsonl").open("a") as file:
+        file.write('{"at": 1002.0, "snap')
+    second = keep(history, 3)
+    assert [entry.snapshot for entry in history.entries()] == [first, second]
+
+
+def test_what_can_not_be_staged_leaves_nothing_behind(tmp_path: Path) -> None:
+    history = History(tmp_path)
+    with pytest.raises(OSError):
+        history.stage({"rules.yaml": b"", f"{'x' * 300}.yaml": b""})
+    assert list((tmp_path / "policies").iterdir()) == []

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from gateway.__main__ import main, parser
+from gateway.wire.identity import shown
 
 ROOT = Path(__file__).resolve().parent.parent
 POLICIES = str(ROOT / "policies")
@@ -67,11 +68,18 @@ def test_a_new_key_is_printed_with_its_line(capsys: pytest.CaptureFixture[str]) 
     assert told["key"].startswith("rg_live_desk-4_") and len(told["key"].rsplit("_", 1)[1]) == 64
     assert told["sha256"] == hashlib.sha256(told["key"].encode()).hexdigest()
     assert main(["keys", "new", "Desk 4"]) == 2
+    assert main(["keys", "new", "d" * 201]) == 2
     assert main(["keys", "new", "desk-4", "--tenant", "lab", "--expires", "2999-01-31"]) == 0
     text = capsys.readouterr().out
     assert "the tenant `lab`" in text and ", expires: 2999-01-31}" in text
     assert main(["keys", "new", "desk-4", "--expires", "2020-01-31"]) == 2
     assert main(["keys", "new", "desk-4", "--expires", "tomorrow"]) == 2
+
+
+def test_the_longest_key_is_found_by_its_id(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["keys", "new", "d" * 200, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert shown(f"Bearer {told['key']}").id == "d" * 200
 
 
 def test_serve_says_all_that_keeps_it_from_starting(tmp_path: Path) -> None:

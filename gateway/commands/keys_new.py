@@ -22,7 +22,11 @@ def run(options: argparse.Namespace) -> int:
     from datetime import UTC, date, datetime
 
     from gateway.config.demo_keys import digest_of
+    from gateway.config.shapes import WORD_CHARS_MAX
 
+    if len(options.id) > WORD_CHARS_MAX:
+        say(f"the id of a key has at most {WORD_CHARS_MAX} characters, and this one has {len(options.id)}")
+        return 2
     if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", options.id):
         say(f"`{options.id}` can't be the id of a key: small letters, digits and hyphens")
         return 2

@@ -13,7 +13,7 @@ from gateway.core.answer import Problem
 from gateway.core.policy import Access, Key
 
 NOBODY = hashlib.sha256(b"no key has this text").digest()
-KEY_CHARS_MAX = 256  # `rg_live_`, an id and 64 hex digits are below 150
+KEY_CHARS_MAX = 512  # `rg_live_`, an id of at most 200 and 64 hex digits are below 300
 
 
 @dataclass(frozen=True, slots=True)

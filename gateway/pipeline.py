@@ -47,7 +47,12 @@ CUT_OFF = Outcome(Ended.CUT_SHORT, Fault.NOBODY, code="shutting_down")
 STOPPED = Outcome(Ended.FAILED, Fault.NOBODY, code="shutting_down")
 BROKEN = Outcome(Ended.FAILED, Fault.OURS, code="internal_error")
 SLOW = Outcome(Ended.FAILED, Fault.UPSTREAM, Scope.DEPLOYMENT, code="first_content_timeout")
-UNKEPT = Problem(504, NOT_CACHED, "nothing is kept that answers this, and `only-if-cached` says that it is to be sent nowhere")
+UNKEPT = Problem(
+    504,
+    NOT_CACHED,
+    "nothing is kept that answers this, and `only-if-cached` says that it is to be sent nowhere",
+    should_retry=False,
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -221,6 +221,7 @@ def test_what_a_request_wishes(server: Server) -> None:
             with pytest.raises(openai.APIStatusError) as found:
                 await a.ask(control="only-if-cached")
             assert (found.value.status_code, found.value.code) == (504, "not_cached")
+            assert found.value.response.headers["x-should-retry"] == "false"  # else the SDK would ask twice more
             assert a.calls == 0
             await a.ask(control="no-store")
             await a.kept()

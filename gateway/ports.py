@@ -107,7 +107,7 @@ class Opening(Protocol):
         ...
 
     def used(self) -> Usage | None:
-        """What a stream has used so far, as far as is known; None: nothing that we know of."""
+        """What it has used so far, as far as is known or by estimate; None: nothing that we know of."""
         ...
 
     def abort(self) -> None:

@@ -13,7 +13,7 @@ from typing import Final, Protocol
 from gateway.core.bounds import Bounds
 from gateway.core.exchange import Ended, Fault, Outcome, Request, Usage
 from gateway.ports import Client, Clock, Opened
-from gateway.upstream import outcomes
+from gateway.upstream import outcomes, usage
 from gateway.upstream.call import Failure
 from gateway.upstream.dialects import Dialect
 from gateway.upstream.outcomes import Headers, Origin
@@ -24,6 +24,7 @@ class Handle(Protocol):
     """What a call asks of the transport's own."""
 
     peer: str
+    sent: bool  # whether the request has gone out
 
     def abort(self) -> None: ...
 
@@ -50,6 +51,7 @@ class _NotStarted:
     """Stands in until the transport has returned a handle, and where nothing was ever started."""
 
     peer = ""
+    sent = False
 
     def abort(self) -> None: ...
 
@@ -109,8 +111,10 @@ class Calling:
         return self.result
 
     def used(self) -> Usage | None:
-        """What a stream has used so far; of a whole answer nothing is known before it is there."""
-        return None
+        """What it has used so far: before anything is known of an answer, our estimate of a prompt that was sent. It was read."""
+        if not self.handle.sent or self._refused:
+            return None
+        return usage.estimate(self.request.needs.prompt_tokens, 0, 0)
 
     def abort(self) -> None:
         """Close the call's connection now. Idempotent; fine after the end."""

@@ -261,7 +261,7 @@ class StreamCall(Calling):
 
     def used(self) -> Usage | None:
         """Usage so far: the last that was reported, or an estimate from what was passed on."""
-        return self._chunks.used() if self._chunks.known else None
+        return self._chunks.used() if self._chunks.known else super().used()
 
     def abort(self) -> None:
         """Close the call's connection now. A stream that has said [DONE] gets a moment to end its message, and be pooled."""

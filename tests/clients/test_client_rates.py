@@ -7,6 +7,7 @@ import pytest
 from inprocess import in_process, run
 from openai.types.chat import ChatCompletionUserMessageParam
 
+from gateway.core.budgets import Budget
 from gateway.core.rates import Rate, Rates
 
 MESSAGES: list[ChatCompletionUserMessageParam] = [{"role": "user", "content": "Good morning"}]
@@ -56,6 +57,31 @@ def test_a_stream_under_way_holds_its_place_until_its_client_leaves() -> None:
             for simulator in gateway.simulators.values():
                 simulator.set_script([])
             assert (await client.chat.completions.create(model="alpha", messages=MESSAGES)).choices
+
+    run(main)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_prompt_that_was_sent_is_paid_for_though_its_client_did_not_wait(stream: bool) -> None:
+    """Else a budget would hold nobody up who hangs up before the first word, and the provider has read all of it."""
+
+    async def main() -> None:
+        stalled = {name: [{"fault": "stall"}] for name in ("one", "two", "three", "far")}
+        budget = Budget("tokens", 100_000, "day")
+        async with (
+            in_process(scripts=stalled, budgets={"ward": (budget,)}) as gateway,
+            openai.AsyncOpenAI(base_url=gateway.base_url, api_key=gateway.key("ward"), max_retries=0) as client,
+        ):
+            under_way = asyncio.ensure_future(client.chat.completions.create(model="alpha", messages=MESSAGES, stream=stream))
+            while not any(simulator.journal.entries for simulator in gateway.simulators.values()):  # noqa: ASYNC110 - as above
+                await asyncio.sleep(0)
+            under_way.cancel()
+            await gateway.ledger.settlement(1)
+            (settled,) = gateway.ledger.settlements
+            prompt = settled.request.needs.prompt_tokens
+            assert (settled.result, settled.cost.basis) == ("client gone", "estimated")
+            assert settled.usage is not None and (settled.usage.input, settled.usage.output) == (prompt, 0)
+            assert settled.charged == (("budget/key/ward/tokens-day", prompt),)
 
     run(main)
 

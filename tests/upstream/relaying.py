@@ -141,6 +141,7 @@ class _Route:
 
 class FakeCall:
     peer = "192.0.2.1:443"
+    sent = True
 
     def __init__(self, address: Address, payload: bytes, sink: Sink) -> None:
         self.address, self.payload, self.sink = address, payload, sink
@@ -190,7 +191,7 @@ class FakeCall:
         self.data(body if isinstance(body, bytes) else orjson.dumps(body)).end()
 
     @property
-    def sent(self) -> Any:
+    def body(self) -> Any:
         """The body that was sent, parsed."""
         return orjson.loads(self.payload.partition(b"\r\n\r\n")[2])
 

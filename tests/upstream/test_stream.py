@@ -462,6 +462,22 @@ def test_a_stream_that_breaks_after_content_is_cut_short_and_nothing_is_written_
     assert fake.aborted or code in ("ended_early", "closed_early", "silence_timeout")
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_what_was_sent_is_used_and_what_was_refused_or_never_sent_is_not(stream: bool) -> None:
+    async def main() -> list[Usage | None]:
+        found = []
+        for what in ("sent", "refused", "not sent"):
+            call, fake = opened("openai", request(stream=stream))
+            fake.sent = what != "not sent"
+            if what == "refused":
+                fake.head(503, "application/json")
+            call.abort()
+            found.append(call.used())
+        return found
+
+    assert play(main()) == [Usage(uncached=12, reported=False), None, None]
+
+
 def test_usage_that_came_before_the_cut_is_kept() -> None:
     found, _, _ = cut(lambda fake: fake.fail("closed_early"), first=sse(chunk({"content": "Hi"}, usage=counts())))
     assert found.usage == Usage(5, 0, 0, 3, 0, True)

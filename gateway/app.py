@@ -34,6 +34,7 @@ from gateway.fleet import Fleet, InForce, surroundings
 from gateway.ledger.changes import ChangeLog
 from gateway.ledger.decisions import IDENTIFIER
 from gateway.machine import machine_of
+from gateway.outages import Outages
 from gateway.pace import PACE, Pace
 from gateway.proof.gate import Judged, judge
 from gateway.purges import Purges
@@ -165,6 +166,7 @@ class Supervisor:
             self.embedded.start()
         self._ask_store(loop)
         self._start(Thresholds(self.fleet, self.log, self.settings.pace.look_s).run())
+        self._start(Outages(self.fleet, self.log, self.settings.pace.look_s).run())
         self.fleet.start()
         await self.until_ready()
         checks = Checks(self.fleet, Asker(loop, self.fleet.snapshot.policy.bounds), time.time, self.log, defects.report)

@@ -30,6 +30,7 @@ from gateway.control.tokens import NOBODY, Tokens
 from gateway.cordons import Cordons, read_cordoned
 from gateway.core.policy import Deployment, Endpoint, Policy, Snapshot
 from gateway.crew import Crew
+from gateway.descriptors import needed, raise_limit
 from gateway.fleet import Fleet, InForce, surroundings
 from gateway.ledger.changes import ChangeLog
 from gateway.ledger.decisions import IDENTIFIER
@@ -158,6 +159,7 @@ class Supervisor:
     async def run(self) -> int:
         """Serve until a signal; returns the exit code."""
         loop = asyncio.get_running_loop()
+        self._open_enough()
         for name in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(name, self.stop)
         # before anything is awaited: an impatient administrator's SIGHUP must not end what has just begun
@@ -204,6 +206,12 @@ class Supervisor:
         if self.reloader is not None:
             self.reloader.close()
         return 0
+
+    def _open_enough(self) -> None:
+        may, wanted = raise_limit(), needed(self.settings.snapshot.policy.bounds)
+        if may < wanted:
+            so = f"a worker can't have {wanted // 2} requests under way (`exchanges_max`): raise `LimitNOFILE`, or `ulimit -Hn`"
+            self.log("few_descriptors", may_open=may, wanted=wanted, so=so)
 
     def _ask_store(self, loop: asyncio.AbstractEventLoop) -> None:
         """See to it that budgets have what dead workers had settled, and that all machines know which keys are revoked."""

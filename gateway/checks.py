@@ -20,6 +20,7 @@ from gateway.upstream.address import Address, address_of
 from gateway.upstream.asking import Answer, NotAnswered
 
 CHECK_S_MAX: Final = 5.0  # for one answer, however often it is asked: an engine that needs longer has a loop that is stuck
+NOT_ASKED: Final = "no_socket"  # of upstream.call.CODES: for want of something here, so it says nothing of the endpoint
 
 
 class Fleet(Protocol):
@@ -142,6 +143,8 @@ class Checks:
             if answer.status != 200:
                 found = f"GET {check.path}: status {answer.status}"
         except NotAnswered as why:
+            if why.code == NOT_ASKED:
+                return
             found, detail = f"GET {check.path}: {why.code}", why.detail
         after = self._standings[name] = before.after(found, self._now(), check)
         if after.ill and not before.ill:

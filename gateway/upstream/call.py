@@ -26,6 +26,7 @@ class Failure:
 
 CODES: Final = {
     "connect_refused": "no TCP connection could be opened",
+    "no_socket": "this machine has no descriptor, memory or port left to open a connection with",
     "connect_timeout": "TCP and TLS were not up within the limit",
     "dns": "the host's name did not resolve, or not within the limit",
     "address_refused": "the name or the connection leads outside the endpoint's networks",

@@ -6,6 +6,7 @@ Rule 3: nothing of a request is written here, so every failure from here says `s
 """
 
 import asyncio
+import errno
 import socket
 import ssl
 from collections.abc import Callable, Sequence
@@ -20,6 +21,9 @@ from gateway.upstream.tls import Contexts
 
 TRIES_MAX: Final = 4
 """Addresses tried for one connection. They share the limit, and a fifth of 3 s is too little for a handshake across an ocean."""
+
+OUR_OWN_LACK: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL})
+"""What this machine has no more of: descriptors, memory, ports of its own. It says nothing of who was to be reached."""
 
 _TLS_GOODBYE_S_MAX: Final = 1.0
 """How long a closing connection waits for the peer's close_notify; the loop's default of 30 s would keep the socket for nothing."""
@@ -121,7 +125,8 @@ class Dialler:
             code = "connect_refused" if context is None else "tls"
             raise DialFailed(code, str(error) or type(error).__name__) from error
         except (OSError, ValueError) as error:  # ValueError: a host name that TLS can't ask for
-            raise DialFailed("connect_refused", getattr(error, "strerror", None) or str(error)) from error
+            code = "no_socket" if getattr(error, "errno", None) in OUR_OWN_LACK else "connect_refused"
+            raise DialFailed(code, getattr(error, "strerror", None) or str(error)) from error
         if connection.peer_ip is None or not connection.is_open:
             fate = connection.fate or Failure("closed_early", False, "the upstream closed the connection as soon as it was open")
             connection.drop()

@@ -148,6 +148,7 @@ NAMES_MODEL: Final = Row("zai", "1214, naming the model", _F, _OURS, _DEPLOYMENT
 
 BY_FAILURE: Final[Mapping[str, Row]] = {
     "connect_refused": Row("", "connect_refused", _F, _THEIRS, _ENDPOINT, "connect_refused"),
+    "no_socket": Row("", "no_socket", _F, _OURS, _REQUEST, "no_socket"),
     "connect_timeout": Row("", "connect_timeout", _F, _THEIRS, _ENDPOINT, "connect_timeout"),
     "dns": Row("", "dns", _F, _THEIRS, _ENDPOINT, "dns"),
     "address_refused": Row("", "address_refused", _F, _OURS, _ENDPOINT, "address_refused"),  # the name left its networks

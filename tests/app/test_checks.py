@@ -139,6 +139,10 @@ def test_workers_are_told_once_when_it_falls_ill_and_once_when_it_mends() -> Non
             dialler.answers["/health"] = Answer(503, b"")
             await found.turn()
             assert told == [] and found.checks.rows()["one"]["failures"] == 1
+            dialler.answers["/health"] = NotAnswered("no_socket", "127.0.0.1: too many open files")
+            for _ in range(3):
+                await found.turn()
+            assert told == [] and found.checks.rows()["one"]["failures"] == 1  # that says nothing of it
             dialler.answers["/health"] = NotAnswered("connect_refused", "127.0.0.1: connection refused")
             await found.turn()
             await found.turn()

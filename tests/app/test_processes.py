@@ -156,6 +156,19 @@ def test_a_ledger_that_can_not_be_written_is_told_and_what_is_asked_meanwhile_is
         until("it is told", lambda: '"ledger_back"' in gateway.log)
 
 
+def test_as_many_descriptors_as_may_be_are_had_and_too_few_are_told(tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))  # what it starts with is this process'
+    try:
+        with running(tmp_path, limits=f"{{exchanges_max: {hard // 2 + 1}}}") as (gateway, _):
+            (worker,) = gateway.workers()
+            assert resource.prlimit(worker, resource.RLIMIT_NOFILE) == (hard, hard)
+            assert gateway.ask().status == 200
+            assert '"few_descriptors"' in gateway.log
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
 def test_a_worker_that_can_not_be_started_is_started_later(tmp_path: Path) -> None:
     with running(tmp_path) as (gateway, _):
         (first,) = gateway.workers()

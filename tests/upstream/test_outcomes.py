@@ -219,6 +219,8 @@ def test_a_call_that_broke(code: str) -> None:
         assert found.message == ""
     if code in ("connect_refused", "connect_timeout", "dns", "tls"):
         assert (found.fault, found.scope) == (THEIRS, ENDPOINT)
+    if code == "no_socket":  # it counts against nobody
+        assert (found.fault, found.scope) == (OURS, REQUEST)
 
 
 def test_an_answer_that_was_no_good() -> None:

@@ -5,6 +5,7 @@ Time is given to `Transport.sweep` where a limit is long; one test lets the real
 
 import asyncio
 import contextlib
+import resource
 import socket
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 
@@ -84,6 +85,22 @@ def place(port: int, host: str = "127.0.0.1", scheme: str = "http") -> Address:
 def test_connect_refused(run: Runner) -> None:
     failure = run(lambda: not_connecting(place(unused_port()), Bounds()))
     assert failure.code == "connect_refused"
+
+
+def test_a_machine_without_a_descriptor_left_is_not_taken_for_an_upstream_that_is_down(run: Runner) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    port = unused_port()
+
+    async def main() -> Failure:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))  # what is open stays so, and nothing more can be opened
+        try:
+            return await not_connecting(place(port), Bounds())
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+    failure = run(main)
+    assert failure.code == "no_socket"
+    assert "too many open files" in failure.detail.lower()
 
 
 def test_connect_timeout_of_tcp(run: Runner) -> None:

@@ -10,6 +10,7 @@ import errno
 import socket
 import ssl
 from collections.abc import Callable, Sequence
+from functools import partial
 from ipaddress import ip_address
 from typing import Any, Final, Protocol
 
@@ -21,6 +22,9 @@ from gateway.upstream.tls import Contexts
 
 TRIES_MAX: Final = 4
 """Addresses tried for one connection. They share the limit, and a fifth of 3 s is too little for a handshake across an ocean."""
+
+ANEW_S: Final = 10.0
+"""Past it a name is looked up beside the look-up under way: servers that are back answer at once, and that one may hang on."""
 
 OUR_OWN_LACK: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL})
 """What this machine has no more of: descriptors, memory, ports of its own. It says nothing of who was to be reached."""
@@ -37,15 +41,42 @@ class Resolver(Protocol):
         ...
 
 
-class SystemResolver:
-    """The machine's own resolver, asked each time: its cache and its time to live are the operator's."""
+class Lookups(Protocol):
+    """What is asked of the event loop."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    async def getaddrinfo(self, host: str, port: int, *, type: int) -> Sequence[tuple[Any, ...]]: ...
+
+
+class SystemResolver:
+    """The machine's own resolver, asked each time: its cache and its time to live are the operator's.
+
+    Whoever wants a name while it is being looked up waits for that. The loop has a few threads for all names, and none of them can
+    be called back: of a name whose servers are silent, each request would take one, and no other name would resolve.
+    """
+
+    def __init__(self, loop: Lookups) -> None:
         self._loop = loop
+        self._under_way: dict[tuple[str, int], tuple[asyncio.Task[Sequence[str]], float]] = {}  # and since when, loop time
 
     async def resolve(self, host: str, port: int) -> Sequence[str]:
+        loop = asyncio.get_running_loop()
+        key = host, port
+        task, since = self._under_way.get(key, (None, 0.0))
+        if task is None or loop.time() - since >= ANEW_S:
+            task = loop.create_task(self._look_up(host, port))
+            task.add_done_callback(partial(self._over, key))
+            self._under_way[key] = task, loop.time()
+        return await asyncio.shield(task)
+
+    async def _look_up(self, host: str, port: int) -> Sequence[str]:
         found = await self._loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        return list(dict.fromkeys(str(address[0]) for _, _, _, _, address in found))
+        return list(dict.fromkeys(str(address[0]) for *_, address in found))
+
+    def _over(self, key: tuple[str, int], task: "asyncio.Task[Sequence[str]]") -> None:
+        if self._under_way.get(key, (None, 0.0))[0] is task:
+            del self._under_way[key]
+        if not task.cancelled():
+            task.exception()  # it is for those who wait, of whom there may be none left
 
 
 class DialFailed(Exception):

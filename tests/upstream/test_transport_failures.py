@@ -8,6 +8,7 @@ import contextlib
 import resource
 import socket
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from typing import Any
 
 import pytest
 from conftest import Runner
@@ -15,6 +16,7 @@ from raw_peers import CHUNKED, OK, Heard, Names, Peer, Wire, listening, post, tr
 
 from gateway.core.bounds import Bounds
 from gateway.core.policy import Tls
+from gateway.upstream.dial import SystemResolver
 from gateway.upstream.http import CODES, Address, Failure, Resolver
 
 Behaviour = Callable[[Wire, Peer], Awaitable[None]]
@@ -80,6 +82,39 @@ async def not_connecting(address: Address, bounds: Bounds, resolver: Resolver | 
 
 def place(port: int, host: str = "127.0.0.1", scheme: str = "http") -> Address:
     return Address("e", scheme, host, port, (), Tls(), "")
+
+
+class Threads:
+    """An event loop's look-ups, which end when a test says so."""
+
+    def __init__(self) -> None:
+        self.under_way: list[asyncio.Future[list[tuple[Any, ...]]]] = []
+
+    async def getaddrinfo(self, host: str, port: int, *, type: int) -> list[tuple[Any, ...]]:
+        self.under_way.append(asyncio.get_running_loop().create_future())
+        return await self.under_way[-1]
+
+
+def test_a_name_is_looked_up_once_for_all_who_want_it_at_a_time(run: Runner) -> None:
+    async def main() -> None:
+        threads = Threads()
+        resolver = SystemResolver(threads)
+        asking = [asyncio.create_task(resolver.resolve("slow.example", 443)) for _ in range(20)]
+        await until(lambda: threads.under_way)
+        other = asyncio.create_task(resolver.resolve("slow.example", 80))
+        await until(lambda: len(threads.under_way) == 2)
+        threads.under_way[0].set_result([(2, 1, 6, "", ("192.0.2.1", 443))])
+        assert await asyncio.gather(*asking) == [["192.0.2.1"]] * 20
+        again = asyncio.create_task(resolver.resolve("slow.example", 443))
+        await until(lambda: len(threads.under_way) == 3)  # and anew for who comes later
+        for one in (other, again):
+            one.cancel()
+        await asyncio.gather(other, again, return_exceptions=True)
+        for thread in threads.under_way[1:]:
+            thread.set_exception(OSError("nobody answers"))  # and nobody waits for it
+        await asyncio.sleep(0)
+
+    run(main)
 
 
 def test_connect_refused(run: Runner) -> None:

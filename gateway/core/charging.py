@@ -57,10 +57,11 @@ class Counted:
 def charged(books: Iterable[Counted], usage: Usage | None, usd: Decimal, tried: Iterable[Tried]) -> tuple[Charge, ...]:
     """What an exchange that counts toward `books` charges to each; those that it does not touch are left out."""
     found = []
+    tokens = 0 if usage is None else usage.input + usage.output
     for book in books:
         unit = book.unit
         if unit is _TOKENS:
-            used = 0 if usage is None else usage.input + usage.output
+            used = tokens
         elif unit is _MICRO_USD:
             used = micro_usd(usd)
         else:

@@ -2,7 +2,7 @@
 
 Promises: what is admitted is held, all of it or nothing, before anything is sent; each attempt is checked again, against the limits
 of its place and for what it costs more than the one before; whatever was taken is settled once, by the amounts that stand in the
-ledger. A hold that has everything leased here, which is nearly always, costs 6 µs from beginning to end.
+ledger. A hold that has everything leased here, which is nearly always, costs 6 µs from beginning to end, and calls no account.
 """
 
 import asyncio
@@ -67,10 +67,17 @@ class AccountHold:
             if first is not None:
                 money = first.micro_usd(self._prompt, self._output)
         amounts = (1, self._prompt + self._output, money)
-        for taken, (take, amount) in enumerate(caller.takes):
-            said = take(amounts[amount], now)
-            if said is not YES:
-                return self._admit_else(said, taken, amounts, now)
+        for taken, (lease, take, at) in enumerate(caller.takes):
+            amount = amounts[at]
+            left = lease.free - amount
+            if left < lease.least:
+                if (said := take(amount, now)) is not YES:
+                    return self._admit_else(said, taken, amounts, now)
+            else:  # as nearly always
+                lease.free = left
+                lease.held += amount
+                lease.taken += amount
+                lease.last = amount
         self._amounts = amounts
         return None
 
@@ -243,11 +250,26 @@ class AccountHold:
         charged: Mapping[str, int] = dict(settlement.charged) if settlement is not None else {}
         if amounts is not None:
             usage = None if settlement is None else settlement.usage
-            used = (0, 1, 0 if usage is None else usage.input + usage.output)
-            for settle, amount, at in self._caller.rates:
-                settle(amounts[amount], used[at], now)
-            for settle, amount, name in self._caller.books:
-                settle(amounts[amount], charged.get(name, 0), now)
+            used = (1, 0 if usage is None else usage.input + usage.output)
+            for settle, at in self._caller.slots:
+                settle(amounts[at], 0, now)
+            for lease, settle, at in self._caller.buckets:
+                held, took = amounts[at], used[at]
+                free = lease.free + held - took
+                if free < lease.least or free > lease.most:
+                    settle(held, took, now)
+                else:  # as nearly always
+                    lease.free = free
+                    lease.held -= held
+            for lease, settle, amount, name in self._caller.books:
+                held, took = amounts[amount], charged.get(name, 0)
+                free = lease.free + held - took
+                if free < lease.least or free > lease.most or now < lease.since or now >= lease.until:
+                    settle(held, took, now)
+                else:
+                    lease.free = free
+                    lease.held -= held
+                    lease.used += took
         if more is not None:
             for line, held in more.items():
                 # a budget that the request began with has been charged above

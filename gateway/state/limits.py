@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from gateway.core.decide import Decision
 from gateway.core.exchange import Request
+from gateway.core.facts import RequestFacts
 from gateway.core.limits import Limit, budgets_of_holders, kind_of, of_caller, of_place, of_plans, of_tags
 from gateway.core.live import BUDGET, QUOTA, RATE, Blocked, LiveState
 from gateway.core.policy import Snapshot
@@ -44,6 +45,8 @@ class AccountLimiter:
         self._states: dict[object, LiveState] = {}
         self._states_of: LiveState | None = None
         self._callers: dict[object, Caller | None] = {}  # by their key, or that and a tag
+        self._facts: RequestFacts | None = None  # of the request that was looked at last
+        self._facts_of: Caller | None = None
         self.adopt(snapshot, now)
 
     def adopt(self, snapshot: Snapshot, now: float) -> None:
@@ -55,6 +58,7 @@ class AccountLimiter:
         self._seen: dict[str, Line] = {}  # and what was looked at though nobody has
         self._by_tag = {frozenset((tag,)): limits for tag, limits in of_tags(policy).items()}
         self._callers = {}
+        self._facts = None
         self._unopened: Iterator[None] = chain(self._again(before), self._budgets())
         plans = of_plans(policy)
         self.places: dict[str, Place] = {}
@@ -146,11 +150,15 @@ class AccountLimiter:
 
     def _caller(self, request: Request) -> Caller | None:
         facts = request.facts
+        if facts is self._facts:  # what is decided is held next
+            return self._facts_of
         key: object = (facts.key, facts.tag) if facts.tag in self._by_tag else facts.key
         try:
-            return self._callers[key]
+            caller = self._callers[key]
         except KeyError:
-            return self._of(key)
+            caller = self._of(key)
+        self._facts, self._facts_of = facts, caller
+        return caller
 
     def _of(self, key: object) -> Caller | None:
         """All that binds whoever shows `key`, which is a set of keys' names, or that and a tag; None: nothing does."""

@@ -53,22 +53,22 @@ class Line:
 class Caller:
     """All that a request of one key, with one tag, counts toward. `lines` are what it needs to begin.
 
-    `takes` are those as a hold goes through them: how to take, and at what. `rates` and `books` say how each is settled: the rates
-    at one of no, one, and all tokens (`ONE + 1`, `TOKENS + 1`), and the books at what the ledger charges to their ids.
+    `takes` are those as a hold goes through them: what is leased of each, how to take where that is not all, and at what. `buckets`
+    and `books` say likewise how each is settled: the former at one or all tokens (`ONE`, `TOKENS`), the latter at what the ledger
+    charges to their ids. `slots` are settled by a call.
     """
 
-    __slots__ = ("books", "counted", "headed", "lines", "money", "rates", "spending", "takes", "told", "told_until")
+    __slots__ = ("books", "buckets", "counted", "headed", "lines", "money", "slots", "spending", "takes", "told", "told_until")
 
     def __init__(self, lines: Iterable[Line]) -> None:
         found = tuple(lines)
         self.money = tuple(line for line in found if line.amount == MONEY)
         self.spending = tuple(line for line in self.money if line.cheaper)  # take routes away, and refuse nobody
         self.lines = tuple(line for line in found if line.amount != MONEY or not line.cheaper)
-        self.takes = tuple((line.account.take, line.amount) for line in self.lines)
-        self.rates = tuple(
-            (line.account.settle, line.amount, 0 if line.is_slots else line.amount + 1) for line in self.lines if not line.is_book
-        )
-        self.books = tuple((line.account.settle, line.amount, line.id) for line in self.lines if line.is_book)
+        self.takes = tuple((line.account.lease, line.account.take, line.amount) for line in self.lines)
+        self.buckets = tuple((line.account.lease, line.account.settle, line.amount) for line in self.lines if line.is_bucket)
+        self.slots = tuple((line.account.settle, line.amount) for line in self.lines if line.is_slots)
+        self.books = tuple((line.account.lease, line.account.settle, line.amount, line.id) for line in self.lines if line.is_book)
         self.counted = tuple(line.counted for line in found if line.is_book)
         self.headed = tuple(
             ((f"x-ratelimit-limit-{kind}", f"x-ratelimit-remaining-{kind}", f"x-ratelimit-reset-{kind}"), told)

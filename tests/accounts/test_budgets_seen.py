@@ -116,7 +116,7 @@ def test_what_is_given_back_or_owed_counts_while_it_is_being_said(server: Server
 
         def idle() -> bool:
             moment[0] += CHECK_S  # by the worker's clock alone, or buckets would refill
-            return len(looked) == len(kept) and all(not account._free and account.quiet(moment[0]) for account in kept)
+            return len(looked) == len(kept) and all(not account.lease.free and account.quiet(moment[0]) for account in kept)
 
         await until(idle)
         assert looked == {account.terms.id: {100 - int(account.terms.id.rpartition("-")[2])} for account in kept}

@@ -145,7 +145,7 @@ def test_a_worker_that_keeps_what_lies_idle_is_found_out(server: Server) -> None
             for hand in hands:
                 await hand.flush()
                 if keeps:
-                    hand.account._free += hand.account._ahead  # what it gives back it has, too
+                    hand.account.lease.free += hand.account._ahead  # what it gives back it has, too
                     await hand.all_it_can(1)
             moment[0] += 0.02
         if not keeps:

@@ -24,7 +24,7 @@ LAST: Final = 2**53 - 1  # the number of a message after which none comes
 class LeasedBook(Leased):
     """The port Account, of a Book."""
 
-    __slots__ = ("_begin", "_born", "_end", "_newest", "_number", "_oldest", "_said", "_slice", "_totals", "_unsaid")
+    __slots__ = ("_born", "_newest", "_number", "_oldest", "_said", "_slice", "_totals", "_unsaid")
 
     def __init__(self, terms: Terms, keeper: Keeper) -> None:
         super().__init__(terms, keeper)
@@ -33,7 +33,6 @@ class LeasedBook(Leased):
         self._unsaid: set[int] = set()  # slices whose total the store may not have
         self._said: set[int] = set()  # those of the message that is not answered yet
         self._slice = self._newest = -1  # the one that was settled in last; the newest that was ever seen
-        self._begin = self._end = 0.0  # of `_slice`
         self._oldest = -1  # slice of the window in which anybody has settled anything
         self._born: bytes | None = None  # when the store's book was made: another one has forgotten what this one knew
 
@@ -45,33 +44,33 @@ class LeasedBook(Leased):
 
     def settle(self, held: int, used: int, now: float) -> None:
         """What was taken as `held` has used `used`, and that is final."""
-        self._held -= held
-        self._free += held - used
-        if not self._begin <= now < self._end:
+        lease = self.lease
+        lease.held -= held
+        lease.free += held - used
+        if not lease.since <= now < lease.until:
             self._turn(now)
-        if used:
-            self._totals[self._slice] = self._totals.get(self._slice, 0) + used
-            self._unsaid.add(self._slice)
-        if self._free > self._high or self._free < self._low:
+        lease.used += used
+        if lease.free > self._high or lease.free < self._low:
             self._keeper.mark(self)
         elif self._lost and self._terms.when_lost is WhenLost.REFUSE:
-            self._free = min(0, self._free)
+            lease.free = min(0, lease.free)
 
     def wait_s(self, amount: int, now: float) -> float:
         """Seconds until something leaves the window."""
         book = self.book
         if amount > book.amount:
             return inf
-        if self._free + self._there(now) >= amount:
+        if self.lease.free + self._there(now) >= amount:
             return 0.0
         if book.window != "rolling":
             return max(0.0, begins(book, slice_of(book, now) + 1) - now)
+        self._add_up()
         oldest = min((number for number in (self._oldest, *self._totals) if number >= oldest_of(book, now)), default=None)
         return SOON_S if oldest is None else max(SOON_S, leaves(book, oldest) - now)
 
     def left(self, now: float) -> int:
         """What is left among all, as far as is known here. A share has to be brought up to `now` first."""
-        if self._lost and not self._begin <= now < self._end:
+        if self._lost and not self.lease.since <= now < self.lease.until:
             self._turn(now)
         return super().left(now)
 
@@ -85,14 +84,15 @@ class LeasedBook(Leased):
     def due(self, now: float) -> bool:
         """It looks at the store even when nobody uses it, so that a share is one of what is really left."""
         since_s = now - self._contact
-        return super().due(now) or (not self._lost and since_s >= (POST_S if self._unsaid else BEAT_S))
+        return super().due(now) or (not self._lost and since_s >= (POST_S if self._unsaid or self.lease.used else BEAT_S))
 
     def quiet(self, now: float) -> bool:
         """And nothing is to be said of it."""
-        return not self._unsaid and super().quiet(now)
+        return not self._unsaid and not self.lease.used and super().quiet(now)
 
     def returned(self, now: float) -> None:
         """All is said again; and as others have to do so too, what the store grants is not relied on yet."""
+        self._add_up()
         self._unsaid.update(self._totals)
         super().returned(now)
         if self._heard > -inf:
@@ -101,24 +101,27 @@ class LeasedBook(Leased):
     def _message(self, kept: int, need: int, least: int, ahead: int) -> Asked:
         if not self._lost:
             self._keep(kept)  # what was below 0 is in the totals that are said
+        self._add_up()
         self._number += 1
         self._said, self._unsaid = self._unsaid, set()
         totals = {number: self._totals[number] for number in self._said if number in self._totals}
-        keeper = self._keeper
-        return told(self._terms, keeper.incarnation, totals, self._number, self._held + kept, need, least, ahead, keeper.store_now)
+        worker, held, store_now = self._keeper.incarnation, self.lease.held, self._keeper.store_now
+        return told(self._terms, worker, totals, self._number, held + kept, need, least, ahead, store_now)
 
     def _learn(self, answer: Sequence[Any], now: float) -> None:
         self._said = set()
         self._oldest = int(answer[2])
         known, self._born = self._born, answer[3]
         if known is not None and known != self._born:
+            self._add_up()
             self._unsaid.update(self._totals)
             self.lose(now, now + HEAL_S)
             self._keeper.mark(self)
 
     def _untouched(self, now: float) -> bool:
         """Its totals are to be said again, should the store forget them."""
-        return (self._lost or not self._free) and max(self._totals, default=-1) < oldest_of(self.book, now)
+        self._add_up()
+        return (self._lost or not self.lease.free) and max(self._totals, default=-1) < oldest_of(self.book, now)
 
     def _unsent(self) -> None:
         self._unsaid |= self._said
@@ -131,24 +134,25 @@ class LeasedBook(Leased):
 
     def _parted(self, now: float) -> None:
         if self._terms.when_lost is WhenLost.SHARE:
-            self._free = max(0, self._free) + max(0, self._rest) // self._keeper.workers
+            self.lease.free = max(0, self.lease.free) + max(0, self._rest) // self._keeper.workers
             self._turn(now)
         else:
-            self._free = min(0, self._free)
+            self.lease.free = min(0, self.lease.free)
 
     def _share(self, amount: int, now: float) -> bool:
-        if not self._begin <= now < self._end:
+        if not self.lease.since <= now < self.lease.until:
             self._turn(now)
-        return self._free >= amount
+        return self.lease.free >= amount
 
     def _back(self) -> None:
-        self._free = 0
+        self.lease.free = 0
 
     def _turn(self, now: float) -> None:
         """Settle in the slice of `now` from here on, and forget slices that have left the window."""
-        book = self.book
+        self._add_up()
+        book, lease = self.book, self.lease
         self._slice = slice_of(book, now)
-        self._begin, self._end = begins(book, self._slice), begins(book, self._slice + 1)
+        lease.since, lease.until = begins(book, self._slice), begins(book, self._slice + 1)
         if self._slice <= self._newest:
             return
         first, self._newest = self._newest < 0, self._slice
@@ -156,9 +160,16 @@ class LeasedBook(Leased):
         gone = sum(self._totals.pop(number) for number in list(self._totals) if number < oldest)
         if self._lost and not first and self._terms.when_lost is WhenLost.SHARE:
             if book.window == "rolling":
-                self._free += gone
+                lease.free += gone
             else:
-                self._free = book.amount // self._keeper.workers - self._held
+                lease.free = book.amount // self._keeper.workers - lease.held
+
+    def _add_up(self) -> None:
+        """Bring what was settled of late into the total of its slice."""
+        used, self.lease.used = self.lease.used, 0
+        if used:
+            self._totals[self._slice] = self._totals.get(self._slice, 0) + used
+            self._unsaid.add(self._slice)
 
 
 def told(

@@ -31,12 +31,12 @@ class LeasedBucket(Leased):
 
     def settle(self, held: int, used: int, now: float) -> None:
         """What was taken as `held` has used `used`; the difference is there again, or owed."""
-        self._held -= held
-        self._free += held - used
-        if self._free < self._low or self._free > self._high:
+        self.lease.held -= held
+        self.lease.free += held - used
+        if self.lease.free < self._low or self.lease.free > self._high:
             self._keeper.mark(self)
         elif self._lost and self._terms.when_lost is WhenLost.REFUSE:
-            self._free = min(0, self._free)
+            self.lease.free = min(0, self.lease.free)
 
     def wait_s(self, amount: int, now: float) -> float:
         """Seconds until `amount` will be there, if nobody else takes it."""
@@ -45,16 +45,16 @@ class LeasedBucket(Leased):
             return inf
         if self._lost:
             self._refill(now)
-            return max(0.0, (min(amount, self._size) - self._free) / self._per_second)
-        return max(0.0, (amount - self._free - self._there(now)) * of.per_s / of.amount)
+            return max(0.0, (min(amount, self._size) - self.lease.free) / self._per_second)
+        return max(0.0, (amount - self.lease.free - self._there(now)) * of.per_s / of.amount)
 
     def reset_s(self, now: float) -> float:
         """Seconds until it is full, if nobody takes from it."""
         if self._lost:
             self._refill(now)
-            return max(0.0, (self._size - self._free) / self._per_second)
+            return max(0.0, (self._size - self.lease.free) / self._per_second)
         of = self._of
-        return max(0.0, (of.amount - self._free - self._there(now)) * of.per_s / of.amount)
+        return max(0.0, (of.amount - self.lease.free - self._there(now)) * of.per_s / of.amount)
 
     def left(self, now: float) -> int:
         """What can be taken, as far as is known here."""
@@ -67,7 +67,7 @@ class LeasedBucket(Leased):
         if self._lost:
             return self.left(now), self.reset_s(now)
         of = self._of
-        amount, whole = of.amount, self._free + self._there(now)
+        amount, whole = of.amount, self.lease.free + self._there(now)
         if whole >= amount:
             return amount, 0.0
         return int(whole) if whole > 0 else 0, (amount - whole) * of.per_s / amount
@@ -83,19 +83,19 @@ class LeasedBucket(Leased):
     def _untouched(self, now: float) -> bool:
         if self._lost:
             self._refill(now)
-        return self._free >= self._size if self._lost else not self._free
+        return self.lease.free >= self._size if self._lost else not self.lease.free
 
     def _message(self, kept: int, need: int, least: int, ahead: int) -> Asked:
         give = owed = 0
         if not self._lost:
-            give, owed = max(0, int(self._free) - kept), max(0, -int(self._free))
+            give, owed = max(0, int(self.lease.free) - kept), max(0, -int(self.lease.free))
             self._keep(kept)
         self._owed = owed
         of = self._of
         return Asked(BUCKET, (self._key,), (of.amount, of.per_s, give, owed, need, least, ahead, self._keeper.store_now))
 
     def _unsent(self) -> None:
-        self._free -= self._owed
+        self.lease.free -= self._owed
         self._rest += self._owed
         self._owed = 0
 
@@ -112,23 +112,23 @@ class LeasedBucket(Leased):
     def _parted(self, now: float) -> None:
         self._at = now
         if self._terms.when_lost is WhenLost.REFUSE:
-            self._free = min(0, self._free)
+            self.lease.free = min(0, self.lease.free)
         else:  # and not what is leased alone: far from its limit nobody should be refused because a store had the hiccups
-            self._free = min(self._size, self._free + self._filled(now) / self._keeper.workers)
+            self.lease.free = min(self._size, self.lease.free + self._filled(now) / self._keeper.workers)
 
     def _refill(self, now: float) -> None:
         if now > self._at:
             if self._terms.when_lost is not WhenLost.REFUSE:
-                self._free = min(self._size, self._free + (now - self._at) * self._per_second)
+                self.lease.free = min(self._size, self.lease.free + (now - self._at) * self._per_second)
             self._at = now
 
     def _share(self, amount: int, now: float) -> bool:
         """One that is larger than the share waits for all of it, and overdraws: it would never begin otherwise."""
         self._refill(now)
-        return self._free >= min(amount, self._size)
+        return self.lease.free >= min(amount, self._size)
 
     def _back(self) -> None:
         """What the share lacks is owed to the bucket, which has refilled meanwhile: but no more than was taken."""
-        lacking = self._size - self._free if self._terms.when_lost is WhenLost.SHARE else self._of.amount
-        self._free = -int(min(self._taken, max(0, lacking)))
-        self._taken = 0
+        lacking = self._size - self.lease.free if self._terms.when_lost is WhenLost.SHARE else self._of.amount
+        self.lease.free = -int(min(self.lease.taken, max(0, lacking)))
+        self.lease.taken = 0

@@ -109,6 +109,7 @@ class LeasedAccounts:
         """Have it say what it has to, with the next flush."""
         if not account.marked:
             account.marked = True
+            account.ease()
             self._marked.append(account)
             self._alive[account.terms.id] = self._awake[account.terms.id] = account
             self._schedule()

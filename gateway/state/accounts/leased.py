@@ -1,19 +1,18 @@
 """What all accounts have in common: a block leased ahead of need, those who wait for more, what is done without a store.
 
-`_free` is what may be taken here and now without asking anybody; that is all that `take` looks at on its usual path. What a message
-to the store promises is written before it is sent, and what it brings is added when the answer is there: so whatever is lost on the
-way, the store never believes in less than was taken.
+`lease.free` is what may be taken here and now without asking anybody; that is all that is looked at on the usual path (`Lease` in
+port.py). What a message to the store promises is written before it is sent, and what it brings is added when the answer is there:
+so whatever is lost on the way, the store never believes in less than was taken.
 """
 
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from math import ceil, inf
-from types import FunctionType
 from typing import Any, Final, Protocol
 
 from gateway.core.accounts import Terms, WhenLost
-from gateway.state.accounts.port import Said
+from gateway.state.accounts.port import Lease, Said
 from gateway.state.store.port import WAIT_S, Asked
 
 AHEAD_S: Final = 0.5  # how much use a block is for: it is asked for again when half of it is gone, so a worker says two or three
@@ -73,18 +72,15 @@ class Leased(ABC):
     """The port Account, but for what differs between a bucket, slots and a book. `marked` is the keeper's."""
 
     __slots__ = (
-        "__weakref__", "_ahead", "_asking", "_contact", "_free", "_heard", "_held", "_high", "_keeper", "_last", "_lost", "_low",
-         "_rate", "_rest", "_retry", "_taken", "_terms", "_used_at", "_waiting", "marked",
+        "__weakref__", "_ahead", "_asking", "_contact", "_heard", "_high", "_keeper", "_lost", "_low", "_rate", "_rest", "_retry",
+        "_terms", "_used_at", "_waiting", "lease", "marked",
     )  # fmt: skip
 
     def __init__(self, terms: Terms, keeper: Keeper) -> None:
         self.marked = False
         self._terms = terms
         self._keeper = keeper
-        self._free: float = 0  # leased, and not taken; below 0: more was used than was held
-        self._held = 0  # taken, and not settled
-        self._taken = 0  # since the last message
-        self._last = 1  # how much was taken last
+        self.lease = Lease()
         self._rate = 0.0  # taken per second, of late
         self._ahead = 0  # how much should be leased ahead of need
         self._low: float = 0  # with less than that, more is asked for
@@ -97,12 +93,6 @@ class Leased(ABC):
         self._retry = -inf  # not before, if lost
         self._waiting: list[Waiting] = []  # for the next message
         self._asking: list[Waiting] = []  # for the answer to the last one
-
-    def __init_subclass__(cls) -> None:
-        # the interpreter remembers in a function where the fields of one class are, so one that three classes share takes
-        # a half more; `take` is called more often than anything else here
-        take = Leased.take
-        cls.take = FunctionType(take.__code__.replace(), take.__globals__, take.__name__)  # type: ignore[method-assign]
 
     # --- the port -----------------------------------------------------------------------------------------------------
 
@@ -118,16 +108,18 @@ class Leased(ABC):
     @property
     def untouched(self) -> bool:
         """Whether nothing is used of it, as far as is known, and something is known."""
-        return self._heard > -inf and not self._lost and not self._held and self._free + self._rest >= self._terms.of.amount
+        lease = self.lease
+        return self._heard > -inf and not self._lost and not lease.held and lease.free + self._rest >= self._terms.of.amount
 
     def take(self, amount: int, now: float) -> Said:
         """Hold `amount`."""
-        left = self._free - amount
+        lease = self.lease
+        left = lease.free - amount
         if left >= 0 and not self._lost:  # a share has to be brought up to `now` first, or an idle bucket would hold twice its size
-            self._free = left
-            self._held += amount
-            self._taken += amount
-            self._last = amount
+            lease.free = left
+            lease.held += amount
+            lease.taken += amount
+            lease.last = amount
             if left < self._low and not self.marked:
                 self._keeper.mark(self)
             return Said.YES
@@ -135,8 +127,8 @@ class Leased(ABC):
             return Said.YES if self._by_terms(amount, now) else Said.NO
         if amount > self._terms.of.amount:
             return Said.NO
-        if now - self._heard < FRESH_S and self._free + self._there(now) < amount:
-            self._last = amount
+        if now - self._heard < FRESH_S and self.lease.free + self._there(now) < amount:
+            self.lease.last = amount
             self._keeper.mark(self)  # so that what is known stays fresh, and nobody has to wait to be told no
             return Said.NO
         return Said.ASK
@@ -176,7 +168,7 @@ class Leased(ABC):
 
     def left(self, now: float) -> int:
         """What is left among all, as far as is known here; never below 0."""
-        return max(0, min(self._terms.of.amount, int(self._free + self._there(now))))
+        return max(0, min(self._terms.of.amount, int(self.lease.free + self._there(now))))
 
     def standing(self, now: float) -> tuple[int, float]:
         """`left` and `reset_s`."""
@@ -217,11 +209,12 @@ class Leased(ABC):
         self._learn(answer, now)
         if not self._lost:
             self._rest = int(answer[1])
-            self._free += int(answer[0])
+            self.lease.free += int(answer[0])
             self._tell(now)
         elif now >= self._retry:
             self._rest = int(answer[1])
             self._lost = False
+            self._bound(self._low, self._high)
             self._back()
             self._keeper.mark(self)
 
@@ -230,7 +223,7 @@ class Leased(ABC):
         asking, self._asking = self._asking, []
         for waiting in asking:
             if not waiting.said.done():
-                enough = self._free >= waiting.amount
+                enough = self.lease.free >= waiting.amount
                 if enough:
                     self._hold(waiting.amount, now)
                 waiting.tell(enough)
@@ -245,8 +238,8 @@ class Leased(ABC):
         self._retry = max(self._retry, until)
         if not self._lost:
             self._lost = True
-            self._taken = 0
-            self._low, self._high = -inf, inf  # nobody can be asked for more, or given back to
+            self.lease.taken = 0
+            self._bound(-inf, inf)  # nobody can be asked for more, or given back to
             self._parted(now)
         waiting = [*self._asking, *self._waiting]
         self._asking, self._waiting = [], []
@@ -263,21 +256,21 @@ class Leased(ABC):
         """Whether something is to be said or asked, though nobody waits for it."""
         if self._lost:
             return now >= self._retry
-        return now - self._contact >= (CHECK_S if self._free else BEAT_S if self._held else inf)
+        return now - self._contact >= (CHECK_S if self.lease.free else BEAT_S if self.lease.held else inf)
 
     def quiet(self, now: float) -> bool:
         """Whether nothing is leased or held of it, nobody waits for it, and nobody has used it for a while."""
-        busy = self._lost or self._free or self._held or self._waiting or self._asking
+        busy = self._lost or self.lease.free or self.lease.held or self._waiting or self._asking
         return not busy and now - self._used_at >= IDLE_S
 
     def forgettable(self, now: float) -> bool:
         """Whether nothing would be missed if it were forgotten."""
-        busy = self._held or self._waiting or self._asking or now - self._used_at < IDLE_S
+        busy = self.lease.held or self._waiting or self._asking or now - self._used_at < IDLE_S
         return not busy and self._untouched(now)
 
     def part(self) -> None:
         """Lease nothing ahead any more: the worker ends."""
-        self._taken, self._last, self._rate, self._used_at = 0, 0, 0.0, -inf
+        self.lease.taken, self.lease.last, self._rate, self._used_at = 0, 0, 0.0, -inf
 
     # --- what differs -------------------------------------------------------------------------------------------------
 
@@ -288,12 +281,12 @@ class Leased(ABC):
     def _keep(self, kept: int) -> None:
         """Have `kept` free. What is given back is in the store from here on, and what is owed is not: `left` is the same before the
         store answers as after it."""
-        self._rest += self._free - kept
-        self._free = kept
+        self._rest += self.lease.free - kept
+        self.lease.free = kept
 
     @abstractmethod
     def _message(self, kept: int, need: int, least: int, ahead: int) -> Asked:
-        """Reduce `_free` to `kept`, and say so. Of a lost store nothing is asked but how it is, and `_free` stays."""
+        """Reduce what is free to `kept`, and say so. Of a lost store nothing is asked but how it is, and what is free stays."""
 
     @abstractmethod
     def _untouched(self, now: float) -> bool:
@@ -307,20 +300,20 @@ class Leased(ABC):
 
     @abstractmethod
     def _parted(self, now: float) -> None:
-        """Set `_free` to what may be taken here while the store is lost."""
+        """Set what is free to what may be taken here while the store is lost."""
 
     @abstractmethod
     def _back(self) -> None:
-        """Set `_free` to what is truly leased, now that the store is there again."""
+        """Set what is free to what is truly leased, now that the store is there again."""
 
     def _resized(self, more: int) -> None:
         """The limit is `more` higher than it was, while the store is lost."""
         if self._terms.when_lost is WhenLost.SHARE:
-            self._free += more / self._keeper.workers
+            self.lease.free += more / self._keeper.workers
 
     def _share(self, amount: int, now: float) -> bool:
         """Whether this worker's share has `amount`, given time."""
-        return self._free >= amount
+        return self.lease.free >= amount
 
     # --- shared -------------------------------------------------------------------------------------------------------
 
@@ -335,29 +328,39 @@ class Leased(ABC):
         return True
 
     def _hold(self, amount: int, now: float) -> None:
-        self._free -= amount
-        self._held += amount
-        self._taken += amount
-        self._last = amount
+        self.lease.free -= amount
+        self.lease.held += amount
+        self.lease.taken += amount
+        self.lease.last = amount
         self._used_at = now
 
     def _measure(self, now: float, need: int) -> None:
         """How much should be leased ahead of need: as much as was used of late in AHEAD_S, nothing if nobody uses it."""
-        if self._taken or need:
+        if self.lease.taken or need:
             self._used_at = now
         past_s = now - self._contact
         if past_s > 0.005:  # a moment says nothing of a rate
             weight = min(1.0, past_s / AHEAD_S)
-            self._rate += (self._taken / past_s - self._rate) * weight
-            self._taken = 0
+            self._rate += (self.lease.taken / past_s - self._rate) * weight
+            self.lease.taken = 0
         idle = now - self._used_at > IDLE_S
-        self._ahead = 0 if idle else max(AHEAD_TIMES * self._last, AHEAD_TIMES * need, ceil(self._rate * AHEAD_S))
-        self._low = self._ahead / 2
-        self._high = 2 * self._ahead
+        self._ahead = 0 if idle else max(AHEAD_TIMES * self.lease.last, AHEAD_TIMES * need, ceil(self._rate * AHEAD_S))
+        self._bound(self._ahead // 2, 2 * self._ahead)
+
+    def _bound(self, low: float, high: float) -> None:
+        """Ask for more below `low`, and give back above `high`; and say between what nothing is to be done."""
+        self._low, self._high = low, high
+        self.lease.least = inf if self._lost else max(0, low)
+        self.lease.most = high
+
+    def ease(self) -> None:
+        """It is to say and ask what it has to: until it has, nothing more is to be done for it than to count."""
+        if not self._lost:
+            self.lease.least, self.lease.most = 0, inf
 
     def _kept(self) -> int:
         """How much of what is free stays so: nothing if nobody has used it since the last look, for then it is leased anew, if
         there is enough of it."""
-        if self._free <= 0:
+        if self.lease.free <= 0:
             return 0
-        return min(int(self._free), self._ahead) if self._rate or self._taken or self._asking else 0
+        return min(int(self.lease.free), self._ahead) if self._rate or self.lease.taken or self._asking else 0

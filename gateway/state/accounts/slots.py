@@ -39,19 +39,19 @@ class LeasedSlots(Leased):
 
     def settle(self, held: int, used: int, now: float) -> None:
         """What was taken as `held` has ended."""
-        self._held -= held
+        self.lease.held -= held
         if self._lost:
             self._parted(now)
             return
-        self._free += held
+        self.lease.free += held
         if self._rest <= 0:
             self._keeper.urge(self)  # whoever asks elsewhere next is told that there is none: perhaps who has just had the answer
-        elif self._free > min(self._high, self._spare()):
+        elif self.lease.free > min(self._high, self._spare()):
             self._keeper.mark(self)
 
     def _spare(self) -> int:
         """How much may lie idle here: a quarter of what nobody uses, as the store would grant. So of a few slots, none."""
-        return max(0, int(self._free + self._rest) // 4)
+        return max(0, int(self.lease.free + self._rest) // 4)
 
     def _kept(self) -> int:
         return min(super()._kept(), max(self._spare(), sum(waiting.amount for waiting in self._asking)))
@@ -64,7 +64,7 @@ class LeasedSlots(Leased):
         """Seconds after which to look again."""
         if amount > self._terms.of.amount:
             return inf
-        return 0.0 if self._free + self._there(now) >= amount else BUSY_RETRY_S
+        return 0.0 if self.lease.free + self._there(now) >= amount else BUSY_RETRY_S
 
     def reset_s(self, now: float) -> float:
         """Seconds after which to look again; 0: all are there."""
@@ -74,12 +74,12 @@ class LeasedSlots(Leased):
         if not self._lost:
             self._keep(kept)
         self._number += 1
-        keeper, amount = self._keeper, self._terms.of.amount
-        said = (amount, keeper.incarnation, self._number, self._held + kept, need, least, ahead, int(LEASE_S), keeper.store_now)
+        keeper, amount, held = self._keeper, self._terms.of.amount, self.lease.held
+        said = (amount, keeper.incarnation, self._number, held + kept, need, least, ahead, int(LEASE_S), keeper.store_now)
         return Asked(SLOTS, (self._key,), said)
 
     def _untouched(self, now: float) -> bool:
-        return self._lost or not self._free
+        return self._lost or not self.lease.free
 
     # --- while the store is lost --------------------------------------------------------------------------------------
 
@@ -88,10 +88,10 @@ class LeasedSlots(Leased):
 
     def _parted(self, now: float) -> None:
         share = max(1, self._terms.of.amount // self._keeper.workers)
-        self._free = share - self._held if self._terms.when_lost is WhenLost.SHARE else 0
+        self.lease.free = share - self.lease.held if self._terms.when_lost is WhenLost.SHARE else 0
 
     def _resized(self, more: int) -> None:
         self._parted(0)
 
     def _back(self) -> None:
-        self._free = 0
+        self.lease.free = 0

@@ -147,7 +147,8 @@ def test_history_and_rollback_from_the_command_line(gateway: Gateway) -> None:
     code, out, err = command("rollback", second[:6], "--state", gateway.state, "--policies", gateway.policies)
     assert code == 0, err
     until("and back", lambda: policy(gateway)[1]["snapshot"] == second)
+    until("all four are kept", lambda: len(json.loads(command("history", "--state", gateway.state, "--json")[1])) == 4)
     code, out, _ = command("history", "--state", gateway.state)
-    assert code == 0 and len(out.splitlines()) == 1 + len(json.loads(command("history", "--state", gateway.state, "--json")[1]))
+    assert code == 0 and len(out.splitlines()) == 1 + 4
     code, _, err = command("rollback", "zz", "--state", gateway.state, "--policies", gateway.policies)
     assert code == 2 and first in err

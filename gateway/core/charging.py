@@ -14,7 +14,7 @@ from decimal import Decimal
 from enum import StrEnum
 from math import ceil
 from types import MappingProxyType
-from typing import Final
+from typing import Final, assert_never
 
 from gateway.core.accounts import Terms
 from gateway.core.exchange import Ended, Outcome, Tried, Usage
@@ -64,19 +64,16 @@ def charged(books: Iterable[Counted], usage: Usage | None, usd: Decimal, tried: 
             used = tokens
         elif unit is _MICRO_USD:
             used = micro_usd(usd)
+        elif unit is Unit.REQUESTS:
+            used = int(any(attempt.outcome.sent for attempt in tried))
+        elif unit is Unit.TICKETS:
+            planned = (attempt for attempt in tried if not attempt.attempt.at_price)
+            used = sum(ticket(book.weights.get(attempt.attempt.deployment.id, 0), attempt.outcome) for attempt in planned)
         else:
-            used = _of_attempts(book, tried)
+            assert_never(unit)
         if used:
             found.append((book.terms.id, used))
     return tuple(found)
-
-
-def _of_attempts(book: Counted, tried: Iterable[Tried]) -> int:
-    """How much of its unit `book` is charged for what was sent, whatever became of it."""
-    if book.unit is Unit.REQUESTS:
-        return int(any(attempt.outcome.sent for attempt in tried))
-    planned = (attempt for attempt in tried if not attempt.attempt.at_price)
-    return sum(ticket(book.weights.get(attempt.attempt.deployment.id, 0), attempt.outcome) for attempt in planned)
 
 
 def micro_usd(usd: Decimal) -> int:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from openai import APIStatusError, AsyncOpenAI, AsyncStream
-from openai.types import CompletionChoice
+from openai.types import CompletionChoice, CreateEmbeddingResponse
 from openai.types.chat import ChatCompletion
 from openai.types.chat.chat_completion_chunk import Choice as ChunkChoice
 
@@ -195,6 +195,8 @@ async def _send(step: Step, port: int) -> Seen:
                 calls_tool = bool(parsed.choices[0].message.tool_calls)
             elif isinstance(parsed, AsyncStream):
                 streamed = len([chunk async for chunk in parsed if chunk.choices and _said(chunk.choices[0])])
+            elif isinstance(parsed, CreateEmbeddingResponse):
+                assert parsed.data[0].embedding
             return Seen(200, "", calls_tool, streamed, _since(began), decision, cache)
         except APIStatusError as error:
             decision = error.response.headers.get("x-gateway-decision", "")

@@ -2,7 +2,7 @@
 
 Promises: what is admitted is held, all of it or nothing, before anything is sent; each attempt is checked again, against the limits
 of its place and for what it costs more than the one before; whatever was taken is settled once, by the amounts that stand in the
-ledger. A hold that has everything leased here, which is nearly always, costs 6 µs from beginning to end, and calls no account.
+ledger. A hold that has everything leased here, which is nearly always, calls only its slots, to settle them.
 """
 
 import asyncio

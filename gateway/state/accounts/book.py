@@ -50,10 +50,7 @@ class LeasedBook(Leased):
         if not lease.since <= now < lease.until:
             self._turn(now)
         lease.used += used
-        if lease.free > self._high or lease.free < self._low:
-            self._keeper.mark(self)
-        elif self._lost and self._terms.when_lost is WhenLost.REFUSE:
-            lease.free = min(0, lease.free)
+        self._settled()
 
     def wait_s(self, amount: int, now: float) -> float:
         """Seconds until something leaves the window."""

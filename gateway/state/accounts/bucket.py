@@ -33,10 +33,7 @@ class LeasedBucket(Leased):
         """What was taken as `held` has used `used`; the difference is there again, or owed."""
         self.lease.held -= held
         self.lease.free += held - used
-        if self.lease.free < self._low or self.lease.free > self._high:
-            self._keeper.mark(self)
-        elif self._lost and self._terms.when_lost is WhenLost.REFUSE:
-            self.lease.free = min(0, self.lease.free)
+        self._settled()
 
     def wait_s(self, amount: int, now: float) -> float:
         """Seconds until `amount` will be there, if nobody else takes it."""

@@ -72,8 +72,8 @@ class Leased(ABC):
     """The port Account, but for what differs between a bucket, slots and a book. `marked` is the keeper's."""
 
     __slots__ = (
-        "__weakref__", "_ahead", "_asking", "_contact", "_heard", "_high", "_keeper", "_lost", "_low", "_rate", "_rest", "_retry",
-        "_terms", "_used_at", "_waiting", "lease", "marked",
+        "__weakref__", "_ahead", "_asking", "_contact", "_heard", "_keeper", "_lost", "_rate", "_rest", "_retry", "_terms",
+        "_used_at", "_waiting", "lease", "marked",
     )  # fmt: skip
 
     def __init__(self, terms: Terms, keeper: Keeper) -> None:
@@ -83,8 +83,6 @@ class Leased(ABC):
         self.lease = Lease()
         self._rate = 0.0  # taken per second, of late
         self._ahead = 0  # how much should be leased ahead of need
-        self._low: float = 0  # with less than that, more is asked for
-        self._high: float = inf  # and more than that is given back
         self._rest: float = terms.of.amount  # in the store, for whoever takes it, when last heard of
         self._heard = -inf  # when that was
         self._contact = -inf  # when a message was last sent
@@ -120,15 +118,15 @@ class Leased(ABC):
             lease.held += amount
             lease.taken += amount
             lease.last = amount
-            if left < self._low and not self.marked:
+            if left < lease.least:
                 self._keeper.mark(self)
             return Said.YES
         if self._lost:
             return Said.YES if self._by_terms(amount, now) else Said.NO
         if amount > self._terms.of.amount:
             return Said.NO
-        if now - self._heard < FRESH_S and self.lease.free + self._there(now) < amount:
-            self.lease.last = amount
+        if now - self._heard < FRESH_S and lease.free + self._there(now) < amount:
+            lease.last = amount
             self._keeper.mark(self)  # so that what is known stays fresh, and nobody has to wait to be told no
             return Said.NO
         return Said.ASK
@@ -214,7 +212,7 @@ class Leased(ABC):
         elif now >= self._retry:
             self._rest = int(answer[1])
             self._lost = False
-            self._bound(self._low, self._high)
+            self.ease()
             self._back()
             self._keeper.mark(self)
 
@@ -239,7 +237,7 @@ class Leased(ABC):
         if not self._lost:
             self._lost = True
             self.lease.taken = 0
-            self._bound(-inf, inf)  # nobody can be asked for more, or given back to
+            self.lease.least = inf  # nothing goes the fast way
             self._parted(now)
         waiting = [*self._asking, *self._waiting]
         self._asking, self._waiting = [], []
@@ -327,6 +325,15 @@ class Leased(ABC):
         self._hold(amount, now)
         return True
 
+    def _settled(self) -> None:
+        """Something was settled: ask for more, or give back, if that is due. Without a store, those that refuse have nothing."""
+        lease = self.lease
+        if self._lost:
+            if self._terms.when_lost is WhenLost.REFUSE:
+                lease.free = min(0, lease.free)
+        elif lease.free < lease.least or lease.free > lease.most:
+            self._keeper.mark(self)
+
     def _hold(self, amount: int, now: float) -> None:
         self.lease.free -= amount
         self.lease.held += amount
@@ -345,13 +352,7 @@ class Leased(ABC):
             self.lease.taken = 0
         idle = now - self._used_at > IDLE_S
         self._ahead = 0 if idle else max(AHEAD_TIMES * self.lease.last, AHEAD_TIMES * need, ceil(self._rate * AHEAD_S))
-        self._bound(self._ahead // 2, 2 * self._ahead)
-
-    def _bound(self, low: float, high: float) -> None:
-        """Ask for more below `low`, and give back above `high`; and say between what nothing is to be done."""
-        self._low, self._high = low, high
-        self.lease.least = inf if self._lost else max(0, low)
-        self.lease.most = high
+        self.lease.least, self.lease.most = self._ahead // 2, 2 * self._ahead  # it asks for more below, and gives back above
 
     def ease(self) -> None:
         """It is to say and ask what it has to: until it has, nothing more is to be done for it than to count."""

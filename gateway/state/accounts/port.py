@@ -24,8 +24,8 @@ class Lease:
     """What one worker has of one account: the numbers that every request changes.
 
     Requests are many, and each counts toward several accounts, so whoever takes and settles changes these numbers itself where
-    nothing else is to be done, and calls `Account.take` and `settle` elsewhere (holding.py): a tenth of a microsecond an account
-    instead of half of one. Promise: where a fast way is open, it does what the call would have done.
+    nothing else is to be done, and calls `Account.take` and `settle` elsewhere (holding.py): the calls alone were a quarter of what
+    limits cost a request. Promise: where a fast way is open, it does what the call would have done.
 
         take:    free - amount >= least: less `free`, more `held` and `taken`, and `last`
         settle:  least <= free + held - used <= most, of a bucket, and of a book where also since <= now < until: `free` is that,

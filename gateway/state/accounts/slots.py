@@ -46,7 +46,7 @@ class LeasedSlots(Leased):
         self.lease.free += held
         if self._rest <= 0:
             self._keeper.urge(self)  # whoever asks elsewhere next is told that there is none: perhaps who has just had the answer
-        elif self.lease.free > min(self._high, self._spare()):
+        elif self.lease.free > min(self.lease.most, self._spare()):
             self._keeper.mark(self)
 
     def _spare(self) -> int:

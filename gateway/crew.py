@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from gateway.state.store.lua import SECONDS
 from gateway.state.store.port import Asked, Script, Store, StoreLost
 from gateway.whole import write_whole
 
@@ -27,13 +28,10 @@ WORKERS_MAX: Final = 1_000_000  # a larger number is none of ours
 
 SAY: Final = Script(
     "crew",
-    """
+    SECONDS
+    + """
 -- KEYS: machines. ARGV: machine, how many workers (0: it is no more), for how long (s), now. Answers with how many there are.
-local now = tonumber(ARGV[4])
-if not now then
-  local time = redis.call('TIME')
-  now = tonumber(time[1]) + tonumber(time[2]) / 1e6
-end
+local now = seconds(ARGV[4])
 if ARGV[2] == '0' then
   redis.call('HDEL', KEYS[1], ARGV[1])
 else

@@ -62,7 +62,8 @@ class Outages:
                     if row.get("word") in SHUT:
                         shut.setdefault(place, row["detail"])
         for place, why in shut.items():
-            if place not in self._told and place.partition("/")[0] not in shut.keys() - {place}:
+            endpoint = place.partition("/")[0]
+            if place not in self._told and (endpoint == place or endpoint not in shut):
                 self._log(
                     "place_shut", place=place, why=why, look_at=LOOK_AT.get(why), so="requests go to other allowed routes, if any"
                 )

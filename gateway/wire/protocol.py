@@ -466,9 +466,9 @@ class DataPlane(asyncio.Protocol):
         values = "".join(headers.values())
         if not (values.isascii() and values.isprintable()):
             headers = {name: _printable(value) for name, value in headers.items()}
-        lines = "\r\n".join(map(": ".join, headers.items())).encode("latin-1")
+        lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()]).encode("latin-1")
         first = STATUS.get(status) or b"HTTP/1.1 %d Unknown\r\n" % status
-        return first + self._date + (lines and lines + b"\r\n") + (b"" if self.keep_alive else b"connection: close\r\n")
+        return first + self._date + lines + (b"" if self.keep_alive else b"connection: close\r\n")
 
     def _write(self, answer: Answer) -> None:
         body, headers = answer.body, answer.headers

@@ -10,14 +10,12 @@ Time is the store's own (`TIME`), so that the clocks of machines do not matter, 
 
 from typing import Final
 
+from gateway.state.store.lua import SECONDS
 from gateway.state.store.port import Script
 
-_COMMON: Final = """
-local function seconds(given)
-  if given ~= '' then return tonumber(given) end
-  local time = redis.call('TIME')
-  return tonumber(time[1]) + tonumber(time[2]) / 1e6
-end
+_COMMON: Final = (
+    SECONDS
+    + """
 local function granted(there, need, least, ahead)
   there = math.floor(there)
   if there <= 0 or there < least then return 0 end
@@ -26,6 +24,7 @@ local function granted(there, need, least, ahead)
 end
 local function whole(number) return string.format('%.0f', number) end
 """
+)
 
 _HOLDING: Final = """
 -- what other workers hold in `key`, of which what has ended goes; and whether message `number` of `worker` comes after a later one

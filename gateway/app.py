@@ -40,6 +40,7 @@ from gateway.pace import PACE, Pace
 from gateway.proof.gate import Judged, judge
 from gateway.purges import Purges
 from gateway.recovery import Recovery
+from gateway.refused import in_words
 from gateway.reload.history import History
 from gateway.reload.reloader import Reloader, Started
 from gateway.revocations import Revocations, read_revoked
@@ -335,8 +336,7 @@ def make_ledger(state: Path) -> None:
         if not os.access(folder, os.W_OK | os.X_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise CannotStart(f"can't write the ledger into {folder}: {reason}; name another folder with `--state`") from error
+        raise CannotStart(f"can't write the ledger into {folder}: {in_words(error)}; name another folder with `--state`") from error
 
 
 def embedded_for(settings: ServeSettings, log: Callable[..., None]) -> Embedded | None:
@@ -399,9 +399,8 @@ def bind(host: str, port: int) -> socket.socket:
         listener.bind((host, port))
     except OSError as error:
         listener.close()
-        why = (error.strerror or str(error)).lower()
         hint = "; is another gateway running?" if error.errno == errno.EADDRINUSE else ""
-        raise CannotStart(f"can't listen on {host} port {port}: {why}{hint}") from error
+        raise CannotStart(f"can't listen on {host} port {port}: {in_words(error)}{hint}") from error
     listener.listen(BACKLOG)
     listener.setblocking(False)
     return listener

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from gateway.refused import in_words
 from gateway.state.store.lua import SECONDS
 from gateway.state.store.port import Asked, Script, Store, StoreLost
 from gateway.whole import write_whole
@@ -154,5 +155,5 @@ class Crew:
         try:
             write_whole(self._path, b"%d" % (self._others or 0))
         except OSError as error:
-            why = (error.strerror or type(error).__name__).lower()
-            self._log("workers_sharing_not_kept", why=why, so="after a restart with a lost store, shares are those of before")
+            so = "after a restart with a lost store, shares are those of before"
+            self._log("workers_sharing_not_kept", why=in_words(error), so=so)

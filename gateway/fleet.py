@@ -22,6 +22,7 @@ from gateway.core.live import Checked
 from gateway.core.policy import Snapshot
 from gateway.ledger.metrics import added
 from gateway.pace import PACE, Pace
+from gateway.refused import in_words
 
 INHERITED: Final = frozenset({
     "PATH", "PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "LANG", "LC_ALL", "TZ", "TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR",
@@ -169,8 +170,7 @@ class Fleet:
             try:
                 popen, reader, writer = await self._spawned()
             except OSError as error:  # no memory, no descriptor, no process: it may mend, and nobody else would try again
-                why = (error.strerror or type(error).__name__).lower()
-                self._log("worker_not_started", worker=number, why=why, next_in_s=pause_s)
+                self._log("worker_not_started", worker=number, why=in_words(error), next_in_s=pause_s)
             else:
                 code = await self._live(number, popen, reader, writer)
                 if self.draining:

@@ -16,6 +16,7 @@ from typing import Any, Final, Protocol
 
 from gateway.core.policy import Snapshot
 from gateway.ledger.changes import ChangeLog
+from gateway.refused import in_words
 from gateway.state.store.port import Asked, Script, Store, StoreLost
 from gateway.whole import write_whole
 
@@ -74,7 +75,7 @@ class Revocations:
             try:
                 await asyncio.to_thread(self._keep, {digest.hex(): key}, by)
             except OSError as error:
-                return (error.strerror or type(error).__name__).lower()
+                return in_words(error)
             return ""
 
     async def share(self, store: Store) -> None:

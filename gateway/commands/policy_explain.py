@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from gateway.commands.shared import JSON, Commands, loaded_to_ask, policies, say, workers
+from gateway.refused import in_words
 
 FACTS: Final = {
     "api": "the API that is asked: chat (the default), completions, embeddings, …",
@@ -80,7 +81,7 @@ def _recorded(options: argparse.Namespace) -> int:
     try:
         found = find(options.ledger, options.decision)
     except OSError as error:
-        say(f"the ledger in {options.ledger} can't be read: {error.strerror or error}")
+        say(f"the ledger in {options.ledger} can't be read: {in_words(error)}")
         return 2
     if found is None:
         say(f"no decision goes by the id `{options.decision}` in {options.ledger}")

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gateway.commands.shared import JSON, Commands, loaded_to_ask, say
+from gateway.refused import in_words
 
 if TYPE_CHECKING:
     from gateway.replaying import Replayed
@@ -32,7 +33,7 @@ def run(options: argparse.Namespace) -> int:
     try:
         found = replay(decisions(options.ledger), snapshots, new)
     except OSError as error:
-        say(f"the ledger in {options.ledger} can't be read: {error.strerror or error}")
+        say(f"the ledger in {options.ledger} can't be read: {in_words(error)}")
         return 2
     if options.json:
         print(json.dumps(found.as_record(), indent=2))

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from gateway.control.answers import error
 from gateway.core.policy import Snapshot
+from gateway.refused import in_words
 
 
 class Purge(BaseModel):
@@ -59,7 +60,7 @@ def add_cache_routes(app: FastAPI, fleet: Fleet, purges: Purges) -> None:
         try:
             gone = await purges.purge(request.state.who.name, what.tenant, what.model, what.tag)
         except OSError as found:
-            return error(503, "not_kept", f"nothing was purged: the ledger can't be written ({found.strerror})")
+            return error(503, "not_kept", f"nothing was purged: the ledger can't be written ({in_words(found)})")
         if gone is None:
             return error(503, "store_lost", "the store did not do all of it; ask again when it is back, and what is left goes")
         return {"purged": gone}

@@ -8,6 +8,7 @@ from fastapi import FastAPI, Request
 
 from gateway.control.answers import error
 from gateway.core.policy import Snapshot
+from gateway.refused import in_words
 
 
 class Fleet(Protocol):
@@ -39,7 +40,7 @@ def add_cordon_routes(app: FastAPI, fleet: Fleet, cordons: Cordons) -> None:
         try:
             await cordons.change(endpoint, request.state.who.name, cordoned=cordoned)
         except OSError as found:
-            return error(503, "not_kept", f"nothing was changed: the state folder can't be written ({found.strerror})")
+            return error(503, "not_kept", f"nothing was changed: the state folder can't be written ({in_words(found)})")
         return {"cordoned": sorted(fleet.cordoned)}
 
     @app.post("/admin/v1/endpoints/{endpoint}/cordon")

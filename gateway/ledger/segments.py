@@ -17,6 +17,8 @@ from typing import Final
 
 import orjson
 
+from gateway.refused import in_words
+
 FORMAT: Final = 2  # of the lines; a reader that knows less should say so
 SEGMENT_BYTES_MAX: Final = 67_108_864  # an hour of a busy worker: small enough to ship and open, large enough not to count
 FIRST: Final = b"0" * 64  # `prev` of a chain's first line
@@ -55,7 +57,7 @@ class Chain:
         except FileExistsError:
             raise
         except OSError as error:
-            self.trouble = _why(error)
+            self.trouble = in_words(error)
 
     @property
     def path(self) -> Path:
@@ -76,7 +78,7 @@ class Chain:
             try:
                 self._open()
             except OSError as error:
-                self.trouble = _why(error)
+                self.trouble = in_words(error)
                 raise
         return self._number
 
@@ -88,7 +90,7 @@ class Chain:
         try:
             written = os.write(self._fd, whole)
         except OSError as error:
-            self.trouble = _why(error)
+            self.trouble = in_words(error)
             raise
         finally:
             self._bytes += written
@@ -154,9 +156,6 @@ class Chain:
         self._leave()
         self.sync()
 
-
-def _why(error: OSError) -> str:
-    return (error.strerror or str(error)).lower()
 
 
 def _sync_folder(folder: Path) -> None:

@@ -14,6 +14,7 @@ from typing import Final
 
 from gateway.core.policy import Snapshot
 from gateway.proof.verdict import Verdict
+from gateway.refused import in_words
 
 NEEDED: Final = ("PATH", "PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "LANG", "LC_ALL", "TZ", "TMPDIR")
 """What a child has to know of its surroundings: where Python and its packages are. No credential is among it."""
@@ -54,7 +55,7 @@ def judge(folder: Path, at: float | None = None, state: Path | None = None, *, t
     except subprocess.TimeoutExpired:
         return Judged(None, (f"{folder}: proving its claims took more than {time_s_max:.0f} s; split the claims, or ask fewer",))
     except OSError as error:
-        return Judged(None, (f"{folder}: no process to prove its claims in can be started ({error.strerror or error})",))
+        return Judged(None, (f"{folder}: no process to prove its claims in can be started ({in_words(error)})",))
     if done.returncode != 0:
         words = done.stderr.decode(errors="replace").strip().splitlines()[-STDERR_LINES:]
         return Judged(None, (f"{folder}: the process that proves its claims ended with {done.returncode}", *words))

@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 from gateway.config.folder import FILES_MAX, FOLDER_BYTES_MAX
 from gateway.control.policy_routes import No
+from gateway.refused import in_words
 from gateway.reload.documents import Documents, NotOurs, Unreadable, name_trouble, ours
 from gateway.reload.history import Unknown
 from gateway.reload.reloader import REFUSED, Reloader, Stale, etag
@@ -82,5 +83,4 @@ async def _or_no(asked: Awaitable[T]) -> T:
     except Unknown as error:
         raise No(404, "unknown_snapshot", str(error)) from error
     except OSError as error:
-        why = error.strerror or str(error)
-        raise No(507, "not_written", f"the change could not be written, and nothing has changed: {why}") from error
+        raise No(507, "not_written", f"the change could not be written, and nothing has changed: {in_words(error)}") from error

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from gateway.config.folder import CASES, FILE_BYTES_MAX, FILES_MAX
+from gateway.refused import in_words
 from gateway.whole import write_all
 
 SUFFIXES: Final = (".yaml", ".yml")  # a .yml is no policy, and whoever judges says so
@@ -53,7 +54,7 @@ def read_documents(folder: Path) -> Documents:
         try:
             found = {str(path.relative_to(folder)): _read(path) for path in paths}
         except OSError as error:  # it vanished in mid-read, perhaps because its successor is being put in place
-            why = f"`{error.filename}` can't be read: {(error.strerror or str(error)).lower()}"
+            why = f"`{error.filename}` can't be read: {in_words(error)}"
             continue
         if fingerprint(folder) == before:
             return found

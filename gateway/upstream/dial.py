@@ -6,7 +6,6 @@ Rule 3: nothing of a request is written here, so every failure from here says `s
 """
 
 import asyncio
-import errno
 import socket
 import ssl
 from collections.abc import Callable, Sequence
@@ -14,6 +13,7 @@ from functools import partial
 from ipaddress import ip_address
 from typing import Any, Final, Protocol
 
+from gateway.refused import is_own_lack
 from gateway.upstream.address import Address
 from gateway.upstream.call import Failure
 from gateway.upstream.connection import Connection
@@ -25,9 +25,6 @@ TRIES_MAX: Final = 4
 
 ANEW_S: Final = 10.0
 """Past it a name is looked up beside the look-up under way: servers that are back answer at once, and that one may hang on."""
-
-OUR_OWN_LACK: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL})
-"""What this machine has no more of: descriptors, memory, ports of its own. It says nothing of who was to be reached."""
 
 _TLS_GOODBYE_S_MAX: Final = 1.0
 """How long a closing connection waits for the peer's close_notify; the loop's default of 30 s would keep the socket for nothing."""
@@ -119,7 +116,8 @@ class Dialler:
         try:
             return self.contexts.get(address.tls)
         except OSError as error:
-            raise DialFailed("tls", f"the TLS files of endpoint `{address.endpoint}` can't be used: {error}") from error
+            detail = f"the TLS files of endpoint `{address.endpoint}` can't be used: {error}"
+            raise DialFailed(_code(error, "tls"), detail) from error
 
     async def _candidates(self, address: Address, limit_s: float) -> list[str]:
         answers = [address.host] if _is_ip(address.host) else await self._resolve(address, limit_s)
@@ -137,7 +135,7 @@ class Dialler:
         except TimeoutError as error:
             raise DialFailed("dns", f"`{address.host}` was not resolved within {limit_s:g} s") from error
         except (OSError, UnicodeError) as error:  # UnicodeError: a name that can't be one
-            raise DialFailed("dns", f"`{address.host}` does not resolve: {error}") from error
+            raise DialFailed(_code(error, "dns"), f"`{address.host}` does not resolve: {error}") from error
         proper = [ip for ip in answers if _is_ip(ip)]
         if not proper:
             raise DialFailed("dns", f"`{address.host}` resolves to nothing")
@@ -156,8 +154,7 @@ class Dialler:
             code = "connect_refused" if context is None else "tls"
             raise DialFailed(code, str(error) or type(error).__name__) from error
         except (OSError, ValueError) as error:  # ValueError: a host name that TLS can't ask for
-            code = "no_socket" if getattr(error, "errno", None) in OUR_OWN_LACK else "connect_refused"
-            raise DialFailed(code, getattr(error, "strerror", None) or str(error)) from error
+            raise DialFailed(_code(error, "connect_refused"), getattr(error, "strerror", None) or str(error)) from error
         if connection.peer_ip is None or not connection.is_open:
             fate = connection.fate or Failure("closed_early", False, "the upstream closed the connection as soon as it was open")
             connection.drop()
@@ -175,6 +172,11 @@ class Dialler:
         except BaseException:
             connection.forsake()
             raise
+
+
+def _code(error: Exception, otherwise: str) -> str:
+    """What a failure goes by: nobody else is to blame where something lacks here."""
+    return "no_socket" if is_own_lack(error) else otherwise
 
 
 def _tls(context: ssl.SSLContext, address: Address) -> dict[str, Any]:

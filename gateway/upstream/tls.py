@@ -38,6 +38,9 @@ def _context(tls: Tls) -> ssl.SSLContext:
         context.load_verify_locations(cafile=tls.ca_file)
     else:
         context.load_default_certs(ssl.Purpose.SERVER_AUTH)
+        bundle = ssl.get_default_verify_paths().cafile
+        if bundle is not None and not context.cert_store_stats()["x509"]:
+            context.load_verify_locations(bundle)  # where it could not be opened nobody has said so, nor would anybody be trusted
     if tls.client_cert_file is not None:
         # without the callback, OpenSSL would ask for an encrypted key's passphrase on the terminal, and wait
         context.load_cert_chain(tls.client_cert_file, tls.client_key_file, password=_no_passphrase)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Authority, Runner
+from descriptors_left import nothing_to_open
 from raw_peers import CHUNKED, Heard, Names, Peer, Wire, listening, post, transport
 
 from gateway.core.policy import Tls
@@ -68,6 +69,25 @@ def test_a_given_authority_replaces_the_systems(
     failure = run(lambda: trying(stranger.server("good.example"), Tls(ca_file=authority.ca_file), "good.example"))
     assert failure is not None and failure.code == "tls"
     assert run(lambda: trying(stranger.server("good.example"), Tls(), "good.example")) is None
+
+
+def test_authorities_that_could_not_be_opened_once_are_read_the_next_time(
+    run: Runner, authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", authority.ca_file)
+    monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path))
+
+    async def main() -> None:
+        async with listening(tls=authority.server("127.0.0.1")) as peer, transport() as http:
+            first, second = Heard(), Heard()
+            with nothing_to_open():
+                http.start(peer.address(scheme="https"), post(), first)
+                failure = await first.failed()
+            assert failure.code == "no_socket"
+            http.start(peer.address(scheme="https"), post(), second)
+            await second.ok()
+
+    run(main)
 
 
 def test_the_name_is_sent_along(run: Runner, authority: Authority) -> None:

@@ -6,6 +6,8 @@ import secrets
 from pathlib import Path
 from typing import Final
 
+from gateway.refused import in_words
+
 FILE: Final = "cache.key"  # in the state folder
 SECRET_CHARS_MIN: Final = 32  # 128 bits, if it is hexadecimal
 
@@ -37,7 +39,7 @@ def own(state: Path) -> bytes:
                 file.flush()
                 os.fsync(file.fileno())
     except OSError as error:
-        raise BadSecret(f"can't read or make {path}: {(error.strerror or str(error)).lower()}") from error
+        raise BadSecret(f"can't read or make {path}: {in_words(error)}") from error
     if len(found) < SECRET_CHARS_MIN:
         raise BadSecret(f"{path} is no key of ours; remove it, and another is made: what is cached is lost then, and nothing else")
     return found.encode()

@@ -20,6 +20,8 @@ from pathlib import Path
 from typing import IO, Final
 from urllib.parse import quote
 
+from gateway.refused import in_words
+
 FOLDER: Final = "store"  # in the state folder
 MEMORY_MB_MAX: Final = 256  # accounts are 200 bytes each; the rest is the cache's
 SOCKET_BYTES_MAX: Final = 100  # the kernel takes 108
@@ -130,7 +132,7 @@ class Embedded:
                     damaged = 0
                     self._set_aside()
             except OSError as error:
-                self._log("store_died", why=f"{self.folder}: {(error.strerror or 'unknown trouble').lower()}", next_in_s=pause_s)
+                self._log("store_died", why=f"{self.folder}: {in_words(error)}", next_in_s=pause_s)
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, PAUSE_S_MAX)
 

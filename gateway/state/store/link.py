@@ -15,6 +15,7 @@ from typing import Any, Final, cast
 
 import hiredis
 
+from gateway.refused import in_words
 from gateway.state.store.port import StoreLost
 from gateway.state.store.url import Host, Login
 
@@ -199,7 +200,7 @@ async def connect(
             case ssl.SSLCertVerificationError():
                 raise StoreLost(f"its certificate is not to be trusted: {error.verify_message}") from None
             case OSError():
-                raise StoreLost((error.strerror or type(error).__name__).lower()) from None
+                raise StoreLost(in_words(error)) from None
         raise
     return link, answers[len(shown) :]
 

@@ -30,7 +30,7 @@ from gateway.control.tokens import NOBODY, Tokens
 from gateway.cordons import Cordons, read_cordoned
 from gateway.core.policy import Deployment, Endpoint, Policy, Snapshot
 from gateway.crew import Crew
-from gateway.descriptors import needed, raise_limit
+from gateway.descriptors import needed, raise_limit, spare
 from gateway.fleet import Fleet, InForce, surroundings
 from gateway.ledger.changes import ChangeLog
 from gateway.ledger.decisions import IDENTIFIER
@@ -316,7 +316,11 @@ async def explained(settings: ServeSettings, decision: str) -> tuple[int, Mappin
     command += ["--ledger", str(settings.state / "ledger")]
     command += ["--policies", str(settings.folder)] if settings.folder is not None else []
     nothing, pipe = asyncio.subprocess.DEVNULL, asyncio.subprocess.PIPE
-    child = await asyncio.create_subprocess_exec(*command, stdin=nothing, stdout=pipe, stderr=pipe, env=surroundings())
+    try:
+        spare()
+        child = await asyncio.create_subprocess_exec(*command, stdin=nothing, stdout=pipe, stderr=pipe, env=surroundings())
+    except OSError as error:
+        return 503, f"no process to look for it can be started: {in_words(error)}"
     try:
         out, err = await asyncio.wait_for(child.communicate(), EXPLAIN_S_MAX)
     except TimeoutError:

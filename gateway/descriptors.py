@@ -4,11 +4,15 @@ The usual 1,024 are for programs that use `select`; a worker has a socket for ea
 has none left can't even say so. Children inherit what is set here.
 """
 
+import contextlib
+import os
 import resource
+from typing import Final
 
 from gateway.core.bounds import Bounds
 
-DESCRIPTORS_MAX = 1_048_576  # where there is no limit at all; the kernel's own, by default
+DESCRIPTORS_MAX: Final = 1_048_576  # where there is no limit at all; the kernel's own, by default
+FOR_A_CHILD: Final = 16  # what it takes to start one: three pipes or sockets, the way back of an error, and what watches it
 
 
 def raise_limit() -> int:
@@ -27,3 +31,13 @@ def raise_limit() -> int:
 def needed(bounds: Bounds) -> int:
     """How many a worker needs for all that it may have under way: a client and an upstream for each."""
     return 2 * bounds.exchanges_max
+
+
+def spare(count: int = FOR_A_CHILD) -> None:
+    """Nothing, if so many more can be opened now. Raises OSError.
+
+    Asked before uvloop starts a child: where it lacks one on the way, what it had opened stays open for ever.
+    """
+    with contextlib.ExitStack() as opened:
+        for _ in range(count):
+            opened.callback(os.close, os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))

@@ -8,6 +8,7 @@ from urllib.parse import unquote
 
 import hiredis
 import pytest
+from descriptors_left import nothing_to_open
 from processes import Gateway, alive, running, until
 from store_servers import BINARY, ask
 
@@ -91,6 +92,20 @@ def test_one_that_can_not_be_found_again_is_not_left_running(tmp_path: Path) -> 
         in_the_way.rmdir()
         until("one answers", lambda: ask(in_the_way.with_name("socket"), "PING") == b"PONG")
         assert len(children(gateway)) == 1
+
+
+@pytest.mark.parametrize("but", [0, 2])
+def test_one_that_can_not_be_started_for_want_of_descriptors_takes_none_with_it(tmp_path: Path, but: int) -> None:
+    with running(tmp_path) as (gateway, _):
+        until("it runs", lambda: ask(socket_of(store_of(gateway)), "PING"))
+        until("it is read", lambda: '"reload_unchanged"' in gateway.log)
+        files = Path(f"/proc/{gateway.process.pid}/fd")
+        before = len(list(files.iterdir()))
+        with nothing_to_open(gateway.process.pid, but):
+            os.kill(store_of(gateway), signal.SIGKILL)
+            until("it was tried again and again", lambda: gateway.log.count("too many open files") >= 4)
+        until("it answers", lambda: ask(socket_of(store_of(gateway)), "PING") == b"PONG")
+        until("as many are open as before", lambda: len(list(files.iterdir())) == before)
 
 
 def test_one_that_only_waited_takes_nothing_from_the_gateway_that_has_it(tmp_path: Path) -> None:

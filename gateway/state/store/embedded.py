@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import IO, Final
 from urllib.parse import quote
 
+from gateway.descriptors import spare
 from gateway.refused import in_words
 
 FOLDER: Final = "store"  # in the state folder
@@ -140,6 +141,7 @@ class Embedded:
         """One life of the server: its exit code and its last words."""
         pipe, nothing = asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL
         launch = [sys.executable, "-I", "-S", "-c", LAUNCH, str(os.getpid()), str(self._binary)]
+        spare()
         child = await asyncio.create_subprocess_exec(
             *launch, *self._settings(), stdin=nothing, stdout=pipe, stderr=asyncio.subprocess.STDOUT, env=self._environ
         )
@@ -196,7 +198,7 @@ class Embedded:
             self._lock = lock
         try:
             left = int(self._pid_file.read_text())
-        except (OSError, ValueError):
+        except (FileNotFoundError, ValueError):  # and nothing else: who is not seen for want of a descriptor may well be there
             return True
         if self._is_ours(left):
             self._log("store_left_over", pid=left)
@@ -211,7 +213,7 @@ class Embedded:
         """Whether `pid` is a server of this folder, and not some other process that has the number by now."""
         try:
             return os.fsencode(self.folder) in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-        except OSError:
+        except (FileNotFoundError, ProcessLookupError):
             return False
 
     def _set_aside(self) -> None:

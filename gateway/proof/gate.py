@@ -36,6 +36,7 @@ class Judged:
     failed_cases: tuple[str, ...] = ()  # cases that did not come as wanted, and slips in cases: they keep nothing from serving
     cases: int = 0  # how many were run
     refused: Snapshot | None = None  # what compiled and may not serve, for whoever wants to say more about it; never serve it
+    unjudged: bool = False  # nobody could judge it, or whoever did was killed: `problems` say nothing of the folder
 
 
 def judge(folder: Path, at: float | None = None, state: Path | None = None, *, time_s_max: float = TIME_S_MAX) -> Judged:
@@ -55,10 +56,12 @@ def judge(folder: Path, at: float | None = None, state: Path | None = None, *, t
     except subprocess.TimeoutExpired:
         return Judged(None, (f"{folder}: proving its claims took more than {time_s_max:.0f} s; split the claims, or ask fewer",))
     except OSError as error:
-        return Judged(None, (f"{folder}: no process to prove its claims in can be started ({in_words(error)})",))
+        why = f"{folder}: no process to prove its claims in can be started ({in_words(error)})"
+        return Judged(None, (why,), unjudged=True)
     if done.returncode != 0:
         words = done.stderr.decode(errors="replace").strip().splitlines()[-STDERR_LINES:]
-        return Judged(None, (f"{folder}: the process that proves its claims ended with {done.returncode}", *words))
+        why = f"{folder}: the process that proves its claims ended with {done.returncode}"
+        return Judged(None, (why, *words), unjudged=done.returncode < 0)
     found = pickle.loads(done.stdout)  # our own child's, and nobody else has held that pipe
     assert isinstance(found, Judged)
     return found

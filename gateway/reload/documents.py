@@ -30,7 +30,11 @@ class NotOurs(Exception):
 def fingerprint(folder: Path) -> tuple[object, ...]:
     """What changes whenever a document does. Links are followed, so a swapped `..data` shows. Never raises."""
     found: list[object] = []
-    for path in _paths(folder):
+    try:
+        paths = _paths(folder)
+    except OSError as error:
+        return ((error.filename, error.errno),)
+    for path in paths:
         try:
             status = path.stat()
         except OSError as error:
@@ -41,30 +45,33 @@ def fingerprint(folder: Path) -> tuple[object, ...]:
 
 
 def read_documents(folder: Path) -> Documents:
-    """All documents of `folder` as of one moment. Blocks. Raises Unreadable.
+    """All documents of `folder` as of one moment. Blocks. Raises Unreadable, from an OSError where the system refused it.
 
     A document that is larger than one may be is cut just above the limit, and so many too many are left out: enough to be refused.
     """
-    why = "it changes all the time"
+    refused: OSError | None = None
     for _ in range(TRIES):
-        before = fingerprint(folder)
-        paths = _paths(folder)
-        if not paths:
-            raise Unreadable(f"{folder}: there is no document in it, or no such folder")
+        before, refused = fingerprint(folder), None
         try:
+            paths = _paths(folder)
             found = {str(path.relative_to(folder)): _read(path) for path in paths}
         except OSError as error:  # it vanished in mid-read, perhaps because its successor is being put in place
-            why = f"`{error.filename}` can't be read: {in_words(error)}"
+            refused = error
             continue
+        if not paths:
+            raise Unreadable(f"{folder}: there is no document in it, or no such folder")
         if fingerprint(folder) == before:
             return found
-    raise Unreadable(f"{folder}: {why}")
+    if refused is None:
+        raise Unreadable(f"{folder}: it changes all the time")
+    raise Unreadable(f"{folder}: `{refused.filename}` can't be read: {in_words(refused)}") from refused
 
 
 def write_documents(folder: Path, documents: Documents) -> None:
     """Have `folder` hold these documents and no others. Each file is replaced whole, and none if one can't be: some of the new
     documents beside some of the old would be a policy that nobody has written. Raises NotOurs, OSError."""
     ours(folder)
+    gone = [path for path in _paths(folder) if str(path.relative_to(folder)) not in documents]
     files: dict[Path, tuple[bytes, int]] = {}
     for name, data in documents.items():
         path = folder / name
@@ -73,9 +80,8 @@ def write_documents(folder: Path, documents: Documents) -> None:
         path.parent.mkdir(exist_ok=True)
         files[path] = data, path.stat().st_mode & 0o777 if path.exists() else 0o644
     write_all(files)
-    for path in _paths(folder):
-        if str(path.relative_to(folder)) not in documents:
-            path.unlink()
+    for path in gone:
+        path.unlink()
 
 
 def ours(folder: Path) -> None:
@@ -96,11 +102,12 @@ def name_trouble(name: str) -> str | None:
 
 
 def _paths(folder: Path) -> list[Path]:
+    """Where its documents are. Raises OSError: one that can't be looked into may have documents, and cases, like any other."""
     found: list[Path] = []
     for place in (folder, folder / CASES):
         try:
             found += sorted(path for path in place.iterdir() if path.suffix in SUFFIXES and not path.name.startswith("."))
-        except OSError:
+        except (FileNotFoundError, NotADirectoryError):
             continue  # a folder that is not there has no documents
     return found[: 2 * FILES_MAX + 2]
 

@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import tempfile
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
@@ -20,6 +21,8 @@ from gateway.reload.documents import Documents, Unreadable, read_documents, writ
 FOLDER: Final = "policies"
 LINES: Final = "history.jsonl"
 KEPT_MAX: Final = 100  # snapshots whose documents are kept; a policy is 20 kB, and lines are kept for ever
+STAGED: Final = ".staged-"  # how folders begin that wait for their judgement
+STAGED_S_MAX: Final = 3_600.0  # and for how long one may: much longer than any takes
 NAME_CHARS: Final = 12  # of each hash, in a snapshot's name here: as in logs
 
 
@@ -65,13 +68,21 @@ class History:
     def stage(self, documents: Documents) -> Path:
         """A new folder of these documents, for judging; `keep` or `drop` it. Raises OSError, and then there is none."""
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        staged = Path(tempfile.mkdtemp(dir=self._folder, prefix=".staged-"))
+        self._sweep()
+        staged = Path(tempfile.mkdtemp(dir=self._folder, prefix=STAGED))
         try:
             write_documents(staged, documents)
         except OSError:
             self.drop(staged)
             raise
         return staged
+
+    def _sweep(self) -> None:
+        """Remove what was left behind: by a process that was killed, or one that had no descriptor left to remove it with."""
+        for left in self._folder.glob(f"{STAGED}*"):
+            with contextlib.suppress(FileNotFoundError):
+                if time.time() - left.stat().st_mtime > STAGED_S_MAX:
+                    self.drop(left)
 
     def drop(self, staged: Path) -> None:
         """Remove what was staged."""

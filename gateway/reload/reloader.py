@@ -2,7 +2,9 @@
 
 The path of a change: read all documents at one moment → stage a copy → judge it in a child (loaded, proved, its cases run) → find
 its credentials → switch all workers → keep it in history, write it into the ledger, say so in the log. One change at a time.
-Whatever is wrong on the way, the snapshot in force stays in force, and everything that is wrong is told.
+Whatever is wrong on the way, the snapshot in force stays in force, and everything that is wrong is told. What was held up by
+something that is not wrong with the folder (a full disk, no descriptor left, a worker that could not prepare it) is tried again:
+nobody would touch a document for that, and what was revoked with it must go.
 """
 
 import asyncio
@@ -26,6 +28,7 @@ from gateway.reload.documents import Documents, Unreadable, fingerprint, ours, r
 from gateway.reload.history import Entry, History, name_of
 
 FOLDER: Final = "the folder"  # who asked, where a document changed
+LOOKS_MAX: Final = 64  # between two tries at what something of ours has held up: a minute, and a line in the log
 
 APPLIED, UNCHANGED, REFUSED = RELOAD_RESULTS
 
@@ -106,6 +109,7 @@ class Reloader:
         self._one = asyncio.Lock()
         self._seen: tuple[object, ...] | None = None  # the folder when it was last read
         self._kept = False  # whether history has the snapshot in force
+        self._held_up = False  # whether the last change failed for something that is not wrong with it
 
     @property
     def snapshot(self) -> Snapshot:
@@ -123,11 +127,18 @@ class Reloader:
         """Reload whenever the folder has changed and then stood still for one look. Runs until cancelled."""
         before = None
         await self.reload(FOLDER, "start")
+        looks = 0  # since the last try at what is held up
+        pause = 1  # of looks, before the next one
         while True:
             await asyncio.sleep(self._look_s)
             found = await asyncio.to_thread(fingerprint, self.folder)
+            looks += 1
             if found != self._seen and found == before:
+                looks, pause = 0, 1
                 await self.reload(FOLDER, "a document changed")
+            elif self._held_up and looks >= pause:
+                looks, pause = 0, min(2 * pause, LOOKS_MAX)
+                await self.reload(FOLDER, "tried again")
             before = found
 
     async def hung_up(self) -> None:
@@ -159,6 +170,7 @@ class Reloader:
             try:
                 documents = await self.read()
             except Unreadable as error:
+                self._held_up = error.__cause__ is not None
                 return await self._told(self._change(by, how, REFUSED, problems=(str(error),)))
             return await self._to(documents, by, how, known=await asyncio.to_thread(self._as_started))
 
@@ -201,6 +213,7 @@ class Reloader:
         self, documents: Documents, by: str, how: str, *, write: bool = False, known: Judged | None = None
     ) -> Change:
         began = time.monotonic()
+        self._held_up = True
         try:
             staged = await asyncio.to_thread(self.history.stage, documents)
         except OSError as error:
@@ -210,12 +223,14 @@ class Reloader:
             judged, secrets = await self._judged(staged, known)
             problems = reload_reasons(judged, secrets, before)
             result = REFUSED
+            self._held_up = judged.unjudged
             if not problems and judged.snapshot is not None:
                 result = await self._switched(judged.snapshot, secrets, documents if write else None)
                 if result == APPLIED or not self._kept:
                     await asyncio.to_thread(self._keep, staged, by, how)
+                self._held_up = not self._kept
         except NotSwitched as error:
-            result, problems = REFUSED, [str(error)]
+            result, problems, self._held_up = REFUSED, [str(error)], True
         finally:
             await asyncio.to_thread(self.history.drop, staged)  # what was kept is there no more
         change = self._change(by, how, result, problems=tuple(problems) if result == REFUSED else (), warnings=judged.warnings)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from descriptors_left import nothing_to_open
 from processes import CANARY, KEY, Gateway, Upstream, running, until, write_policies
 
 from gateway.config.compile import load
@@ -51,6 +52,16 @@ def started(gateway: Gateway) -> Gateway:
     """This gateway, once it has looked at its folder for the first time."""
     until("the folder was read", lambda: '"reload_unchanged"' in gateway.log)
     return gateway
+
+
+def test_a_change_that_comes_while_nothing_can_be_opened_is_served_afterwards(tmp_path: Path) -> None:
+    with running(tmp_path) as (gateway, _):
+        rules = started(gateway).policies / "residency.yaml"
+        with nothing_to_open(gateway.process.pid, but=3):
+            edit(rules, "our-own", "renamed")
+            until("it is refused", lambda: '"reload_refused"' in gateway.log)
+        assert "too many open files" in gateway.log and "no such folder" not in gateway.log
+        until("it is served", lambda: '"reloaded"' in gateway.log)
 
 
 def test_a_changed_folder_is_served_and_a_false_one_is_not(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import resource
 from pathlib import Path
 
 import pytest
+from descriptors_left import nothing_to_open
 
 from gateway.reload.documents import NotOurs, Unreadable, fingerprint, name_trouble, ours, read_documents, write_documents
 
@@ -85,6 +86,17 @@ def test_a_link_to_nothing_and_an_empty_folder_are_told(folder: Path, tmp_path: 
         read_documents(folder)
     with pytest.raises(Unreadable, match="no document"):
         read_documents(tmp_path / "nowhere")
+
+
+def test_a_folder_that_can_not_be_looked_into_is_not_taken_to_be_empty(folder: Path) -> None:
+    seen = fingerprint(folder)
+    with nothing_to_open():
+        assert fingerprint(folder) != seen
+        with pytest.raises(Unreadable, match="too many open files"):
+            read_documents(folder)
+        with pytest.raises(OSError, match="Too many open files"):
+            write_documents(folder, {})
+    assert fingerprint(folder) == seen
 
 
 def test_writing_leaves_these_documents_and_no_others(folder: Path) -> None:

@@ -1,5 +1,6 @@
 """What has served is kept with its documents and can be gone back to."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -37,6 +38,14 @@ def test_nobody_else_may_read_it(tmp_path: Path) -> None:
     keep(history, 1)
     assert (tmp_path / "policies").stat().st_mode & 0o777 == 0o700
     assert (tmp_path / "policies" / "history.jsonl").stat().st_mode & 0o777 == 0o600
+
+
+def test_what_a_killed_process_had_staged_goes_with_the_next_change(tmp_path: Path) -> None:
+    history = History(tmp_path)
+    old, young = history.stage({"rules.yaml": b"old"}), history.stage({"rules.yaml": b"young"})
+    os.utime(old, (0, 0))
+    another = history.stage({"rules.yaml": b"another"})
+    assert not old.exists() and young.exists() and another.exists()
 
 
 @pytest.mark.parametrize(("name", "why"), [("f", "no snapshot's name"), ("", "no snapshot's name"), ("0", "several")])

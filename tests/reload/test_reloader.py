@@ -51,6 +51,7 @@ class Stage:
     on_log: Callable[[], None] = lambda: None
 
     judged: int = 0  # how often
+    killed: bool = False  # whether who judges is
 
     def __post_init__(self) -> None:
         started = Started(fingerprint(self.folder), judged(self.folder, None, self.state))
@@ -72,6 +73,8 @@ class Stage:
 
     def _judge(self, staged: Path) -> Judged:
         self.judged += 1
+        if self.killed:
+            return Judged(None, ("the process that proves its claims ended with -9",), unjudged=True)
         return judged(staged, None, self.state)
 
     def _said(self, event: str, **fields: Any) -> None:
@@ -321,6 +324,79 @@ def test_the_folder_is_watched(stage: Stage) -> None:
 
     asyncio.run(run())
     assert [entry.how for entry in stage.history.entries()] == ["start", "a document changed"]
+
+
+class Hindrance:
+    """What is not wrong with the folder, and keeps a change from being served, or kept."""
+
+    def __init__(self, stage: Stage, what: str) -> None:
+        self._stage, self._what = stage, what
+        self._history = stage.state / "policies"
+        self._aside = self._history.with_name("aside")
+
+    def comes(self) -> None:
+        match self._what:
+            case "worker":
+                self._stage.fleet.trouble = "a worker could not prepare it"
+            case "disk":
+                self._history.rename(self._aside)
+                self._history.write_text("nothing can be made in a file")
+            case "history":
+                (self._history / "history.jsonl").rename(self._aside)
+                (self._history / "history.jsonl").mkdir()
+            case "child":
+                self._stage.killed = True
+
+    def goes(self) -> None:
+        match self._what:
+            case "worker":
+                self._stage.fleet.trouble = ""
+            case "disk":
+                self._history.unlink()
+                self._aside.rename(self._history)
+            case "history":
+                (self._history / "history.jsonl").rmdir()
+                self._aside.rename(self._history / "history.jsonl")
+            case "child":
+                self._stage.killed = False
+
+
+@pytest.mark.parametrize("what", ["worker", "disk", "history", "child"])
+def test_what_was_held_up_by_something_else_is_tried_again_though_no_document_changes(stage: Stage, what: str) -> None:
+    hindrance = Hindrance(stage, what)
+
+    async def run() -> None:
+        heard = asyncio.Event()
+        stage.on_log = heard.set
+
+        async def told(times: int, *events: str) -> None:
+            while sum(event in events for event, _ in stage.log) < times:
+                heard.clear()
+                await heard.wait()
+
+        watching = asyncio.create_task(stage.reloader.watch())
+        try:
+            async with asyncio.timeout(20):
+                await told(1, "reload_unchanged")
+                hindrance.comes()
+                stage.edit("residency.yaml", "our-own", "renamed")
+                await told(2, "reload_refused", "history_failed")
+                hindrance.goes()
+                while len(stage.history.entries()) < 2:
+                    heard.clear()
+                    await heard.wait()
+                tries = len(stage.log)
+                stage.edit("residency.yaml", "renamed", "named-anew")
+                while stage.fleet.switches < 2:
+                    heard.clear()
+                    await heard.wait()
+                assert not [fields for _, fields in stage.log[tries:] if fields.get("how") == "tried again"][1:]
+        finally:
+            watching.cancel()
+
+    asyncio.run(run())
+    assert stage.reloader.last_succeeded
+    assert {entry.snapshot for entry in stage.history.entries()} >= {name_of(stage.reloader.snapshot)}
 
 
 def test_a_full_disk_holds_up_no_revocation(stage: Stage, tmp_path: Path) -> None:

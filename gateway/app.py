@@ -30,7 +30,7 @@ from gateway.control.tokens import NOBODY, Tokens
 from gateway.cordons import Cordons, read_cordoned
 from gateway.core.policy import Deployment, Endpoint, Policy, Snapshot
 from gateway.crew import Crew
-from gateway.descriptors import needed, raise_limit, spare
+from gateway.descriptors import FEWEST, lacking, needed, raise_limit, spare, tell
 from gateway.fleet import Fleet, InForce, surroundings
 from gateway.ledger.changes import ChangeLog
 from gateway.ledger.decisions import IDENTIFIER
@@ -126,6 +126,7 @@ class Supervisor:
     def __init__(self, settings: ServeSettings, log: Callable[..., None]) -> None:
         self.settings = settings
         self.log = log
+        self._may_open = enough_descriptors()
         self._listener = bind(settings.host, settings.port)
         make_ledger(settings.state)
         self.embedded = embedded_for(settings, log)
@@ -160,7 +161,7 @@ class Supervisor:
     async def run(self) -> int:
         """Serve until a signal; returns the exit code."""
         loop = asyncio.get_running_loop()
-        self._open_enough()
+        self._tell_few()
         for name in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(name, self.stop)
         # before anything is awaited: an impatient administrator's SIGHUP must not end what has just begun
@@ -168,6 +169,7 @@ class Supervisor:
         if self.embedded is not None:
             self.embedded.start()
         self._ask_store(loop)
+        self._start(self._look_at_descriptors())
         self._start(Thresholds(self.fleet, self.log, self.settings.pace.look_s).run())
         self._start(Outages(self.fleet, self.log, self.settings.pace.look_s).run())
         self.fleet.start()
@@ -208,11 +210,20 @@ class Supervisor:
             self.reloader.close()
         return 0
 
-    def _open_enough(self) -> None:
-        may, wanted = raise_limit(), needed(self.settings.snapshot.policy.bounds)
-        if may < wanted:
+    def _tell_few(self) -> None:
+        wanted = needed(self.settings.snapshot.policy.bounds)
+        if self._may_open < wanted:
             so = f"a worker can't have {wanted // 2} requests under way (`exchanges_max`): raise `LimitNOFILE`, or `ulimit -Hn`"
-            self.log("few_descriptors", may_open=may, wanted=wanted, so=so)
+            self.log("few_descriptors", may_open=self._may_open, wanted=wanted, so=so)
+
+    async def _look_at_descriptors(self) -> None:
+        """Tell when the supervisor itself can open nothing more: then nobody can ask whether it is ready, either."""
+        before = ""
+        while True:
+            now = lacking()
+            tell(self.log, "supervisor", before, now)
+            before = now
+            await asyncio.sleep(self.settings.pace.look_s)
 
     def _ask_store(self, loop: asyncio.AbstractEventLoop) -> None:
         """See to it that budgets have what dead workers had settled, and that all machines know which keys are revoked."""
@@ -330,6 +341,15 @@ async def explained(settings: ServeSettings, decision: str) -> tuple[int, Mappin
     if child.returncode in (0, 1) and out:
         return 200, orjson.loads(out)
     return 404, err.decode(errors="replace").strip() or "it can't be explained"
+
+
+def enough_descriptors() -> int:
+    """How many each process may have open, which is as many as the system lets it. Raises CannotStart."""
+    may_open = raise_limit()
+    if may_open < FEWEST:
+        why = f"a process may open {may_open} files and sockets here, and {FEWEST} are the fewest that will do"
+        raise CannotStart(f"{why}: raise `LimitNOFILE`, or `ulimit -Hn`")
+    return may_open
 
 
 def make_ledger(state: Path) -> None:

@@ -20,6 +20,7 @@ from gateway.channel import Abandon, Commit, Cordon, Drain, Health, Prepare, Rev
 from gateway.core.caching import spot_of
 from gateway.core.live import Checked
 from gateway.core.policy import Snapshot
+from gateway.descriptors import tell
 from gateway.ledger.metrics import added
 from gateway.pace import PACE, Pace
 from gateway.refused import in_words
@@ -120,8 +121,8 @@ class Fleet:
 
     @property
     def ready(self) -> bool:
-        """Whether a worker serves and none is being told to stop."""
-        return not self.draining and any(process.report.get("ready") for process in self.processes.values())
+        """Whether a worker takes connections and none is being told to stop."""
+        return not self.draining and any(report.get("ready") and not report.get("descriptors") for report in self.reports)
 
     @property
     def reports(self) -> Iterable[Mapping[str, Any]]:
@@ -224,6 +225,7 @@ class Fleet:
             writer.write(pack(Drain()))
         try:
             while (report := await read_report(reader)) is not None:
+                tell(self._log, f"worker {number}", process.report.get("descriptors", ""), report.get("descriptors", ""))
                 self._tell_ledger(number, process.report.get("ledger", ""), report.get("ledger", ""))
                 self._tell_stores(number, process.report.get("stores", {}), report.get("stores", {}))
                 process.report = report

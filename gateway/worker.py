@@ -25,6 +25,7 @@ from gateway.aside import Asides
 from gateway.channel import Abandon, Commit, Cordon, Drain, Health, Prepare, Revoke, Share, Start, pack_report, read_command
 from gateway.clock import SystemClock
 from gateway.core.policy import Snapshot
+from gateway.descriptors import lacking
 from gateway.ledger.audit import Audit
 from gateway.ledger.metrics import WorkerMeter
 from gateway.machine import incarnation, machine_of
@@ -214,6 +215,7 @@ class Worker:
             "queued": self.live.queued,
             "revoked": len(self.plane.revoked),
             "cordoned": sorted(self.live.cordoned),
+            "descriptors": lacking(),
             "ledger": self.ledger.trouble,
             "stores": {name: store.why for name, store in self._stores.items()},
             "live": self.live.rows(self.clock.now()),

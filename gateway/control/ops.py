@@ -26,11 +26,11 @@ def ops_app(health: Health, exposition: Callable[[], bytes]) -> FastAPI:
 
     @app.get("/readyz")
     def readyz(response: Response) -> dict[str, str]:
-        """A worker serves, and the gateway is not draining."""
+        """A worker takes connections, and the gateway is not draining."""
         if health.ready:
             return {"status": "ready"}
         response.status_code = 503
-        return {"status": "draining" if health.draining else "no worker serves yet"}
+        return {"status": "draining" if health.draining else "no worker takes connections"}
 
     @app.get("/metrics")
     def metrics() -> Response:

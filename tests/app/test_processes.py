@@ -1,14 +1,18 @@
 """Supervisor and workers as processes: they start, drain, are replaced and go down as designed, and nothing is lost on the way."""
 
+import contextlib
 import json
 import os
 import resource
 import signal
 import socket
+import subprocess
+import sys
 import time
 from pathlib import Path
 
-from processes import CANARY, KEY, Gateway, alive, running, until
+from descriptors_left import nothing_to_open
+from processes import CANARY, KEY, ROOT, Gateway, alive, running, until, write_policies
 
 from gateway.ledger.reading import Line, read
 
@@ -169,15 +173,46 @@ def test_as_many_descriptors_as_may_be_are_had_and_too_few_are_told(tmp_path: Pa
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
+def test_too_few_descriptors_to_do_anything_with_are_one_clear_line(tmp_path: Path) -> None:
+    write_policies(tmp_path / "policies", 9)
+    serve = f"{sys.executable} -m gateway serve --policies {tmp_path}/policies --state {tmp_path}/state"
+    ended = subprocess.run(["sh", "-c", f"ulimit -n 100; exec {serve}"], cwd=ROOT, capture_output=True, text=True, timeout=20)
+    assert ended.returncode == 1
+    (line,) = ended.stderr.splitlines()
+    assert "100" in line and "256" in line and "LimitNOFILE" in line
+
+
+def test_a_worker_that_can_open_nothing_more_says_so_and_is_not_ready(tmp_path: Path) -> None:
+    with running(tmp_path) as (gateway, _), contextlib.ExitStack() as held:
+        (worker,) = gateway.workers()
+        with nothing_to_open(worker, but=5):
+            for _ in range(8):
+                held.enter_context(socket.create_connection(("127.0.0.1", gateway.port)))
+            until("it is not ready", lambda: gateway.ops("/readyz") == (503, '{"status":"no worker takes connections"}'))
+            until("it is told", lambda: '"descriptors_used_up"' in gateway.log)
+            assert '"worker 0"' in gateway.log and "too many open files" in gateway.log and "LimitNOFILE" in gateway.log
+        until("it is ready again", lambda: gateway.ops("/readyz")[0] == 200)
+        until("it is told", lambda: '"descriptors_back"' in gateway.log)
+        assert gateway.ask().status == 200
+
+
+def test_a_supervisor_that_can_open_nothing_more_says_so(tmp_path: Path) -> None:
+    with running(tmp_path) as (gateway, _):
+        with nothing_to_open(gateway.process.pid):
+            until("it is told", lambda: '"descriptors_used_up"' in gateway.log)
+            assert '"supervisor"' in gateway.log
+            assert gateway.ask().status == 200  # workers have their own
+        until("it is told", lambda: '"descriptors_back"' in gateway.log)
+        assert gateway.ops("/readyz")[0] == 200
+
+
 def test_a_worker_that_can_not_be_started_is_started_later(tmp_path: Path) -> None:
     with running(tmp_path) as (gateway, _):
         (first,) = gateway.workers()
-        before = resource.prlimit(gateway.process.pid, resource.RLIMIT_NOFILE)
-        resource.prlimit(gateway.process.pid, resource.RLIMIT_NOFILE, (3, before[1]))  # nothing more can be opened
-        os.kill(first, signal.SIGKILL)
-        until("it is told", lambda: '"worker_not_started"' in gateway.log)
-        assert "too many open files" in gateway.log
-        resource.prlimit(gateway.process.pid, resource.RLIMIT_NOFILE, before)
+        with nothing_to_open(gateway.process.pid):
+            os.kill(first, signal.SIGKILL)
+            until("it is told", lambda: '"worker_not_started"' in gateway.log)
+            assert "too many open files" in gateway.log
         until("another one serves", lambda: gateway.ops("/readyz")[0] == 200)
         assert gateway.ask().status == 200
 

@@ -232,7 +232,8 @@ class Supervisor:
         state, fleet = self.settings.state, self.fleet
         store = RemoteStore(parse(url), loop)
         self._stores.append(store)
-        recovery = Recovery(store, machine_of(state), state / "ledger", lambda: fleet.snapshot, SystemClock().now, self.log)
+        about = (lambda: fleet.snapshot), (lambda: fleet.chains), SystemClock().now, self.log
+        recovery = Recovery(store, machine_of(state), state / "ledger", *about)
         recovery.look()
         fleet.on_death = recovery.look
         self._start(recovery.run())

@@ -130,6 +130,12 @@ class Fleet:
         return [process.report for process in self.processes.values()]
 
     @property
+    def chains(self) -> frozenset[str] | None:
+        """What the ledger chains of all workers that live are called; None while some have not said it yet."""
+        found = [report.get("chain") for report in self.reports]
+        return None if None in found else frozenset(map(str, found))
+
+    @property
     def snapshot(self) -> Snapshot:
         """What requests begin under."""
         return self.in_force.snapshot

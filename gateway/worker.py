@@ -216,6 +216,7 @@ class Worker:
             "revoked": len(self.plane.revoked),
             "cordoned": sorted(self.live.cordoned),
             "descriptors": lacking(),
+            "chain": self.ledger.chain,
             "ledger": self.ledger.trouble,
             "stores": {name: store.why for name, store in self._stores.items()},
             "live": self.live.rows(self.clock.now()),

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from descriptors_left import nothing_to_open
 from processes import Gateway, Upstream, until, write_policies
 from store_servers import BINARY, ask
 from test_limits_among_workers import both_know
@@ -70,3 +71,35 @@ def test_what_a_killed_worker_had_settled_counts(tmp_path: Path) -> None:
             assert gateway.ask(max_tokens=5).status == 429
     finally:
         upstream.close()
+
+
+@pytest.mark.parametrize("what", ["the folder", "a segment"])
+def test_what_could_not_be_read_when_a_worker_died_is_read_later(tmp_path: Path, what: str) -> None:
+    upstream = Upstream()
+    try:
+        with gateway_with_a_budget(tmp_path, upstream) as gateway:
+            until("the store is asked", lambda: in_store(gateway) or not served(gateway, 1))
+            hindered = nothing_to_open(gateway.process.pid) if what == "the folder" else folders_instead(gateway.state / "ledger")
+            with hindered:
+                for worker in gateway.workers():
+                    os.kill(worker, signal.SIGKILL)
+                until("it is told", lambda: '"books_not_recovered"' in gateway.log)
+                assert ask(gateway.state / "store" / "socket", "FLUSHALL") == b"OK"  # now only the ledger knows
+            until("all is counted", lambda: in_store(gateway) == in_ledger(gateway) > 0)
+            until("others serve", lambda: served(gateway, 1))
+            until("that counts, too", lambda: in_store(gateway) == in_ledger(gateway))
+    finally:
+        upstream.close()
+
+
+@contextlib.contextmanager
+def folders_instead(ledger: Path) -> Iterator[None]:
+    """Have a folder where each segment was, which can't be read as one."""
+    segments = list(ledger.glob("worker-*.jsonl"))
+    for segment in segments:
+        segment.rename(segment.with_suffix(".aside"))
+        segment.mkdir()
+    yield
+    for segment in segments:
+        segment.rmdir()
+        segment.with_suffix(".aside").rename(segment)

@@ -24,6 +24,7 @@ from gateway.descriptors import tell
 from gateway.ledger.metrics import added
 from gateway.pace import PACE, Pace
 from gateway.refused import in_words
+from gateway.rounds import Rounds
 
 INHERITED: Final = frozenset({
     "PATH", "PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "LANG", "LC_ALL", "TZ", "TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR",
@@ -54,6 +55,7 @@ class Process:
     writer: asyncio.StreamWriter
     started: int
     report: dict[str, Any] = field(default_factory=dict)
+    limits: Rounds = field(default_factory=Rounds)
 
     def send(self, packed: bytes) -> None:
         """Send a command. One that is dying hears nothing any more."""
@@ -234,6 +236,7 @@ class Fleet:
                 tell(self._log, f"worker {number}", process.report.get("descriptors", ""), report.get("descriptors", ""))
                 self._tell_ledger(number, process.report.get("ledger", ""), report.get("ledger", ""))
                 self._tell_stores(number, process.report.get("stores", {}), report.get("stores", {}))
+                report["limits"] = process.limits.take(report["limits"])
                 process.report = report
                 if report.get("ready"):
                     self.ready_once.set()

@@ -221,7 +221,7 @@ class Worker:
             "stores": {name: store.why for name, store in self._stores.items()},
             "live": self.live.rows(self.clock.now()),
             "cache_bytes": 0 if self.opener.cache is None else self.opener.cache.bytes,
-            "limits": self.limiter.rows(self.clock.now()),
+            "limits": self.limiter.some_rows(self.clock.now()),
             "metrics": self.meter.totals(),
         })  # fmt: skip
 

@@ -28,6 +28,7 @@ from gateway.state.lines import NOBODY, TICKETS, Caller, Line, Place
 
 UNTIL_STEP_S: Final = 60.0  # a budget's end is told by so many: equal live states are one object, and ranks hang on it
 REMEMBERED_MAX: Final = 64  # live states, by what is taken away from them: tenants whose budget is spent see one each
+ROWS_AT_ONCE: Final = 1_000  # accounts that are looked at for one report: 5 ms of an event loop
 OPENED_AT_ONCE: Final = 8  # callers or budgets: 2 ms of an event loop
 
 
@@ -45,6 +46,7 @@ class AccountLimiter:
         self._states: dict[object, LiveState] = {}
         self._states_of: LiveState | None = None
         self._callers: dict[object, Caller | None] = {}  # by their key, or that and a tag
+        self._round: list[str] = []  # accounts that are yet to be told of, before all are again
         self._facts: RequestFacts | None = None  # of the request that was looked at last
         self._facts_of: Caller | None = None
         self.adopt(snapshot, now)
@@ -210,8 +212,21 @@ class AccountLimiter:
 
     def rows(self, now: float) -> list[dict[str, Any]]:
         """How each account stands that something is used of, as JSON can hold it; see core.used."""
+        return self._rows((*self._lines, *self._seen), now)
+
+    def some_rows(self, now: float, most: int = ROWS_AT_ONCE) -> dict[str, Any]:
+        """The same of `most` accounts, in turn, and whether they are the first and the last of a round; see rounds.py."""
+        if first := not self._round:
+            self._round = [*self._lines, *self._seen]
+        names, self._round = self._round[:most], self._round[most:]
+        return {"rows": self._rows(names, now), "first": first, "last": not self._round}
+
+    def _rows(self, names: Iterable[str], now: float) -> list[dict[str, Any]]:
         found = []
-        for name, line in (*self._lines.items(), *self._seen.items()):
+        for name in names:
+            line = self._lines.get(name) or self._seen.get(name)
+            if line is None:  # it is no more
+                continue
             account = line.account
             if account.untouched:  # most keys of most gateways, at most moments
                 self._seen.pop(name, None)

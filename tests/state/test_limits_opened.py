@@ -98,6 +98,21 @@ def test_what_was_used_goes_by_the_terms_in_force_though_nobody_asks_again(accou
     here.refused(asking(1, 1))
 
 
+def test_accounts_are_told_of_a_few_at_a_time_and_in_turn(accounts: Counting) -> None:
+    found = crowded()
+    here = Desk(AccountLimiter(accounts, found, NOW), found)
+    here.admitted(asking(1, 1))
+    whole = here.limiter.rows(NOW)
+    assert len(whole) > 2 and here.limiter.some_rows(NOW) == {"rows": whole, "first": True, "last": True}
+    for _ in range(2):
+        parts = [here.limiter.some_rows(NOW, most=1) for _ in whole]
+        assert [row for part in parts for row in part["rows"]] == whole
+        assert [(part["first"], part["last"]) for part in parts] == [(one is whole[0], one is whole[-1]) for one in whole]
+    here.limiter.some_rows(NOW, most=1)
+    here.limiter.adopt(crowded(), NOW)  # nobody has asked for any of them since
+    assert here.limiter.some_rows(NOW) == {"rows": [], "first": False, "last": True}
+
+
 def test_a_request_between_a_snapshot_and_its_turn_goes_by_the_terms_in_force(accounts: Counting) -> None:
     found = crowded()
     here = Desk(AccountLimiter(accounts, found, NOW), found)

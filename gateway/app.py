@@ -169,9 +169,9 @@ class Supervisor:
         if self.embedded is not None:
             self.embedded.start()
         self._ask_store(loop)
-        self._start(self._look_at_descriptors())
-        self._start(Thresholds(self.fleet, self.log, self.settings.pace.look_s).run())
-        self._start(Outages(self.fleet, self.log, self.settings.pace.look_s).run())
+        self._keep_up(self._look_at_descriptors)
+        self._keep_up(Thresholds(self.fleet, self.log, self.settings.pace.look_s).run)
+        self._keep_up(Outages(self.fleet, self.log, self.settings.pace.look_s).run)
         self.fleet.start()
         await self.until_ready()
         checks = Checks(self.fleet, Asker(loop, self.fleet.snapshot.policy.bounds), time.time, self.log, defects.report)
@@ -191,7 +191,7 @@ class Supervisor:
             deployments=len(settings.snapshot.policy.deployments),
         )
         if self.reloader is not None:
-            self._start(self.reloader.watch())
+            self._keep_up(self.reloader.watch)
         await self._stopped.wait()
         await checks.close()
         await self.fleet.drain()
@@ -236,11 +236,11 @@ class Supervisor:
         recovery = Recovery(store, machine_of(state), state / "ledger", *about)
         recovery.look()
         fleet.on_death = recovery.look
-        self._start(recovery.run())
-        self._start(self._revocations.share(store))
+        self._keep_up(recovery.run)
+        self._keep_up(partial(self._revocations.share, store))
         if self.embedded is None:
             self._crew = Crew(store, machine_of(state), self.settings.workers, state, fleet.tell_sharing, self.log)
-            self._start(self._crew.run())
+            self._keep_up(self._crew.run)
 
     async def until_ready(self) -> None:
         """Wait until a worker serves, or the supervisor was told to stop."""
@@ -260,6 +260,9 @@ class Supervisor:
             self.log("reload_refused", why="this gateway was started without a folder to load from")
         elif not self._stopped.is_set():
             self._start(self.reloader.hung_up())
+
+    def _keep_up(self, part: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        self._start(defects.kept_up(part))
 
     def _start(self, coroutine: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(coroutine)

@@ -1,10 +1,14 @@
 """Our own bugs, told without what they were about: an exception's message may quote content, so its type and place must do."""
 
+import asyncio
 import sys
 import traceback
+from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
+AGAIN_S: Final = 1.0  # before what a defect has ended is begun anew; doubled with each time, up to AGAIN_S_MAX
+AGAIN_S_MAX: Final = 60.0
 FRAMES_MAX: Final = 8  # innermost first; deeper ones are the server's loop
 
 
@@ -16,5 +20,21 @@ def where(error: BaseException) -> str:
 
 
 def report(error: BaseException) -> None:
-    """Say on stderr that there is one, and where."""
+    """Say on stderr that there is one, and where; of several that ended together, each."""
+    if isinstance(error, BaseExceptionGroup):
+        for one in error.exceptions:
+            report(one)
+        return
     print(f"defect: {where(error)}", file=sys.stderr, flush=True)
+
+
+async def kept_up(part: Callable[[], Coroutine[Any, Any, None]], again_s: float = AGAIN_S) -> None:
+    """Run `part`, which is to run as long as we do, and begin it anew whenever a defect has ended it: after one odd report nobody
+    would look at places, budgets or policies until the next restart. Ends as `part` does, or when cancelled."""
+    while True:
+        try:
+            return await part()
+        except Exception as error:  # noqa: BLE001 - whatever it is
+            report(error)
+        await asyncio.sleep(again_s)
+        again_s = min(2 * again_s, AGAIN_S_MAX)

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from gateway import defects
 from gateway.channel import Abandon, Commit, Cordon, Drain, Health, Prepare, Revoke, Share, Start, pack, read_report
 from gateway.core.caching import spot_of
 from gateway.core.live import Checked
@@ -181,7 +182,12 @@ class Fleet:
             except OSError as error:  # no memory, no descriptor, no process: it may mend, and nobody else would try again
                 self._log("worker_not_started", worker=number, why=in_words(error), next_in_s=pause_s)
             else:
-                code = await self._live(number, popen, reader, writer)
+                try:
+                    code = await self._live(number, popen, reader, writer)
+                except Exception as error:  # noqa: BLE001 - whatever a worker says, it must not end the keeping of workers
+                    defects.report(error)
+                    popen.kill()
+                    code = await loop.run_in_executor(None, popen.wait)
                 if self.draining:
                     return
                 self._log("worker_died", worker=number, code=code, next_in_s=pause_s)

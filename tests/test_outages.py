@@ -1,7 +1,11 @@
 """What shuts a place is told once, with what to look at, and so is that it is back."""
 
+import asyncio
 from typing import Any
 
+import pytest
+
+from gateway.defects import kept_up, report
 from gateway.outages import LOOK_AT, Outages
 from gateway.upstream.outcomes import rows
 
@@ -51,3 +55,28 @@ def test_what_is_full_throttled_or_cordoned_is_no_outage() -> None:
 
 def test_what_to_look_at_is_said_of_codes_that_there_are() -> None:
     assert LOOK_AT.keys() <= {one.code for one in rows()}
+
+
+def test_an_odd_report_does_not_end_the_looking(capsys: pytest.CaptureFixture[str]) -> None:
+    async def main() -> None:
+        fleet, said = Fleet(), asyncio.Event()
+        fleet.reports = [{"live": {"far": "no row at all"}}]
+
+        def log(event: str, **fields: Any) -> None:
+            said.set()
+
+        looking = asyncio.create_task(kept_up(Outages(fleet, log, look_s=0.01).run, again_s=0.01))
+        async with asyncio.timeout(20):
+            while "defect: TypeError" not in capsys.readouterr().err:  # noqa: ASYNC110 - of what is printed nobody is told
+                await asyncio.sleep(0.01)
+            fleet.say({"far": row("open", "breaker", "credentials_refused")})
+            await said.wait()
+        looking.cancel()
+
+    asyncio.run(main())
+
+
+def test_of_several_defects_at_once_each_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    report(ExceptionGroup("", [ZeroDivisionError(), ExceptionGroup("", [KeyError()])]))
+    said = [line.split(" at ")[0] for line in capsys.readouterr().err.splitlines()]
+    assert said == ["defect: ZeroDivisionError", "defect: KeyError"]

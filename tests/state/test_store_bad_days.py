@@ -197,6 +197,52 @@ def test_its_sentinels_have_another_take_its_place() -> None:
         run(lambda: main(servers))
 
 
+@pytest.mark.parametrize(
+    ("form", "odd"),
+    [
+        ("sentinel", b"*2\r\n$4\r\na..b\r\n$4\r\n6379\r\n"),
+        ("sentinel", b":1\r\n"),
+        ("cluster", b"*1\r\n*3\r\n:0\r\n:16383\r\n*2\r\n$4\r\na..b\r\n:6379\r\n"),
+        ("cluster", b"*1\r\n:1\r\n"),
+    ],
+    ids=["a name that is none", "no name", "a server that is none", "no range"],
+)
+def test_it_heals_from_odd_answers_of_those_who_say_where_it_is(form: str, odd: bytes) -> None:
+    """At first nobody can be where they say; then they say where it is."""
+
+    async def main(server: Server) -> None:
+        there = b"*2\r\n$9\r\n127.0.0.1\r\n$%d\r\n%d\r\n" % (len(str(server.port)), server.port)
+        slots = b"*1\r\n*3\r\n:0\r\n:16383\r\n*2\r\n$9\r\n127.0.0.1\r\n:%d\r\n" % server.port
+        answers = [odd, odd]
+        asked = asyncio.Event()
+
+        async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            while await reader.read(65_536):
+                writer.write(answers.pop() if answers else there if form == "sentinel" else slots)
+                asked.set()
+            writer.close()
+
+        guide = await asyncio.start_server(answer, "127.0.0.1", 0)
+        port = guide.sockets[0].getsockname()[1]
+        path = "/limits" if form == "sentinel" else ""
+        async with guide, opened(f"redis+{form}://127.0.0.1:{port}{path}", up=False) as store:
+            await asked.wait()
+            await eventually(lambda: not store.why)
+            assert await outcome(store) == 1
+
+    with single(port=free_port()) as server:
+        run(lambda: main(server))
+
+
+@pytest.mark.parametrize("form", ["redis://{}", "redis+sentinel://{}/limits", "redis+cluster://{}"])
+def test_a_host_that_can_not_be_is_told(form: str) -> None:
+    async def main() -> None:
+        async with opened(form.format("a..b"), up=False) as store:
+            await eventually(lambda: store.why != "it has not answered yet")
+
+    run(main)
+
+
 def test_one_of_a_cluster_is_gone_and_the_others_go_on() -> None:
     async def main(servers: Any) -> None:
         async with opened(servers.url) as store:

@@ -134,11 +134,17 @@ class Cluster:
 
 
 def _ranges(answer: Any, asked: Host) -> list[tuple[int, int, Host]]:
-    """What CLUSTER SLOTS says. A server that does not know its own name leaves it out, and means the one it was asked by."""
+    """What CLUSTER SLOTS says. A server that does not know its own name leaves it out, and means the one it was asked by.
+
+    Raises StoreLost.
+    """
     if not isinstance(answer, list) or not answer:
         raise StoreLost("it is no cluster, or has no slots yet")
     found = []
-    for first, last, master, *_ in answer:
-        name = master[0].decode() if master[0] not in (None, b"", b"?") else asked.name
-        found.append((int(first), int(last), Host(name, int(master[1]))))
+    try:
+        for first, last, master, *_ in answer:
+            name = master[0].decode() if master[0] not in (None, b"", b"?") else asked.name
+            found.append((int(first), int(last), Host(name, int(master[1]))))
+    except (TypeError, ValueError, AttributeError, IndexError):
+        raise StoreLost("it says where its slots are as no cluster would") from None
     return found

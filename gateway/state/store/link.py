@@ -201,6 +201,8 @@ async def connect(
                 raise StoreLost(f"its certificate is not to be trusted: {error.verify_message}") from None
             case OSError():
                 raise StoreLost(in_words(error)) from None
+            case UnicodeError():
+                raise StoreLost(f"no host can be called `{host.name}`") from None
         raise
     return link, answers[len(shown) :]
 

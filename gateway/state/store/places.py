@@ -73,7 +73,7 @@ class One:
         if where.kind != "sentinel":
             return await connect(where.hosts[0], where.login, self._tls, WAIT_S)
         link, (role,) = await connect(await self._master(), where.login, self._tls, WAIT_S, first=(ROLE,))
-        if role[0] != b"master":  # the Sentinels have not agreed yet
+        if not isinstance(role, list) or role[:1] != [b"master"]:  # the Sentinels have not agreed yet
             link.drop("given up")
             raise StoreLost("the server that the sentinels name is not a master")
         return link, []
@@ -91,7 +91,12 @@ class One:
             if found is None:
                 why = f"the sentinels know no service `{where.service}`"
                 continue
+            try:
+                master = Host(found[0].decode(), int(found[1]))
+            except (TypeError, ValueError, AttributeError, IndexError):
+                why = "a sentinel answers what none would"
+                continue
             self._sentinels.remove(sentinel)
             self._sentinels.insert(0, sentinel)
-            return Host(found[0].decode(), int(found[1]))
+            return master
         raise StoreLost(why)

@@ -12,8 +12,11 @@ import pytest
 from inprocess import InProcess, in_process, run
 from store_servers import Server, eventually, opened, single
 
+from gateway.core.bounds import Bounds
+from gateway.core.caching import tenant_scope
 from gateway.core.exchange import Recall
 from gateway.core.policy import Caching
+from gateway.state.cache.purging import purge
 from gateway.state.store.remote import RemoteStore
 
 ALL = Caching("all", (), 3600)
@@ -283,6 +286,37 @@ def test_gateways_that_share_a_store_cost_one_call_together(server: Server) -> N
             assert one.calls + other.calls == 1
 
     run(main)
+
+
+@pytest.mark.parametrize("why", ["large", "full", "purged"])
+def test_nobody_waits_elsewhere_for_an_answer_that_is_not_kept(server: Server, why: str) -> None:
+    async def main() -> None:
+        bounds = Bounds(cache_tenant_bytes_max=100 if why == "large" else 1_000_000)
+        more: Any = {"bounds": bounds, "cache_lease_s": 60.0}  # and those who wait look again after half of it
+        async with asking(server, scripts=HELD, **more) as one, asking(server, **more) as other:
+            first = asyncio.ensure_future(one.ask())
+            await one.gateway.simulators["one"].holding()
+            second = asyncio.ensure_future(other.ask())
+            await eventually(lambda: other.gateway.plane.in_flight == 1 and waits(server))
+            if why == "full":
+                server.ask("CONFIG", "SET", "maxmemory", "1")
+            if why == "purged":
+                assert await purge(one.store, [tenant_scope("clinic")], "", "") == 0
+            one.gateway.simulators["one"].release()
+            await first
+            assert (await second).headers["x-gateway-cache"] in ("miss", "lost")
+            assert (one.calls, other.calls) == (1, 1)
+            await one.kept()
+            assert one.gateway.meter.keeps == [why]
+
+    run(main)
+
+
+def waits(server: Server) -> bool:
+    """Whether somebody waits in the store for what another one gets."""
+    return any(
+        lease.endswith(b" 1") for key in server.ask("KEYS", "rg:*:leases") for lease in server.ask("HVALS", key.decode())
+    )
 
 
 def test_a_leader_that_leaves_hands_on(server: Server) -> None:

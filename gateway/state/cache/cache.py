@@ -161,12 +161,13 @@ class SharedCache:
         like: Like | None = None,
         likes_max: int = 0,
     ) -> None:
-        """Keep an entry, and give back the lease on it. With `like` it is found by that as well, among the `likes_max` newest of
-        its partition. What goes wrong is counted."""
+        """Keep an entry, and give back the lease on it whether it is kept or not: nobody should wait for what does not come. With
+        `like` it is found by that as well, among the `likes_max` newest of its partition. What goes wrong is counted."""
         self.forget_lease(scope, name)
         value = await apart(len(entry.body), sealer.seal, name, entry)
         left_ms = int((entry.ends - self.clock.now()) * 1_000)
         if left_ms <= 0:
+            await self.release(scope, name, token)
             return
         args: tuple[str | bytes | int, ...]
         args = (sealer.salt, name, value, left_ms, about, self.bounds.cache_tenant_bytes_max, token)
@@ -179,6 +180,10 @@ class SharedCache:
             return
         if said != b"kept":
             self.count(NOT_KEPT[said])
+            if said == b"salt":  # the lease went with the scope, and with it who waits
+                await self._tell(scope, name)
+            else:
+                await self.release(scope, name, token)
             return
         self.count("kept")
         bytes_there, waited = more

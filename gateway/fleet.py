@@ -2,7 +2,8 @@
 
 Promise of `switch`: when it returns, no request begins under the snapshot before. All workers have built what serving under the new
 one takes before the first of them begins to; one that says neither yes nor no in time is killed, and its successor knows only the
-new one. Two switches never cross.
+new one. Two switches never cross. And a worker that says nothing for too long is killed and replaced: one whose loop does not turn
+serves nobody, and would otherwise stay so.
 """
 
 import asyncio
@@ -33,6 +34,7 @@ INHERITED: Final = frozenset({
 RESPAWN_S_MAX: Final = 30.0  # the longest pause before a worker is replaced: one that can't start must not eat the machine
 STEADY_S: Final = 60.0  # a worker that has lived so long was no false start
 ANSWER_S_MAX: Final = 10.0  # for a worker to prepare, and again to commit: a loop that has not turned by then serves nobody
+SILENT_S_MAX: Final = 10.0  # for a worker that has reported before, every second: the same, where nothing is asked of it
 
 
 class NotSwitched(Exception):
@@ -50,13 +52,21 @@ class InForce:
 
 @dataclass(slots=True, eq=False)
 class Process:
-    """One worker. `report` is its last; {} before the first. `started` is the epoch that it was started with."""
+    """One worker. `report` is its last; {} before the first. `started` is the epoch that it was started with, `heard` when it last
+    said something (loop time), and `silent` whether that is too long ago."""
 
     popen: subprocess.Popen[bytes]
     writer: asyncio.StreamWriter
     started: int
     report: dict[str, Any] = field(default_factory=dict)
     limits: Rounds = field(default_factory=Rounds)
+    heard: float = 0.0
+    silent: bool = False
+
+    @property
+    def takes_connections(self) -> bool:
+        """Whether it does, as far as is known."""
+        return bool(self.report.get("ready")) and not self.report.get("descriptors") and not self.silent
 
     def send(self, packed: bytes) -> None:
         """Send a command. One that is dying hears nothing any more."""
@@ -94,6 +104,7 @@ class Fleet:
         stores: Mapping[str, str] | None = None,
         cache_secret: bytes = b"",
         answer_s_max: float = ANSWER_S_MAX,
+        silent_s_max: float = SILENT_S_MAX,
         pace: Pace = PACE,
     ) -> None:
         self.processes: dict[int, Process] = {}
@@ -116,8 +127,10 @@ class Fleet:
         self._log = log
         self._workers = workers
         self._answer_s_max = answer_s_max
+        self._silent_s_max = silent_s_max
         self._pace = pace
         self._keeping: list[asyncio.Task[None]] = []
+        self._listening: asyncio.Task[None] | None = None
         self._stopping = asyncio.Event()
         self._news = asyncio.Event()  # set, and replaced, whenever a worker has reported or died
         self._switching = asyncio.Lock()
@@ -125,7 +138,7 @@ class Fleet:
     @property
     def ready(self) -> bool:
         """Whether a worker takes connections and none is being told to stop."""
-        return not self.draining and any(report.get("ready") and not report.get("descriptors") for report in self.reports)
+        return not self.draining and any(process.takes_connections for process in self.processes.values())
 
     @property
     def reports(self) -> Iterable[Mapping[str, Any]]:
@@ -149,10 +162,13 @@ class Fleet:
         """Start the workers, and keep so many running."""
         loop = asyncio.get_running_loop()
         self._keeping = [loop.create_task(self._keep(number)) for number in range(self._workers)]
+        self._listening = loop.create_task(self._listen_for_silence())
 
     async def drain(self) -> None:
         """Have all workers finish what they do. Each ends by itself; `drain_s_max` is theirs to keep, or they are killed."""
         self.draining = True
+        if self._listening is not None:
+            self._listening.cancel()
         self._stopping.set()
         self._log("draining", in_flight=sum(process.report.get("in_flight", 0) for process in self.processes.values()))
         for process in list(self.processes.values()):
@@ -165,6 +181,22 @@ class Fleet:
                 self._log("worker_killed", worker=number, why=why)
             self.kill()
         await asyncio.gather(*self._keeping)
+
+    async def _listen_for_silence(self) -> None:
+        """Kill whoever has said nothing for too long. While we stood still ourselves, what they said has waited for us."""
+        loop = asyncio.get_running_loop()
+        looked = loop.time()
+        while True:
+            await asyncio.sleep(self._pace.look_s)
+            before, looked = looked, loop.time()
+            if looked - before > self._pace.look_s + self._silent_s_max / 2:
+                for process in self.processes.values():
+                    process.heard = looked
+            for number, process in self.processes.items():
+                if process.report and not process.silent and looked - process.heard > self._silent_s_max:
+                    process.silent = True
+                    self._log("worker_replaced", worker=number, why=f"it has said nothing for {self._silent_s_max:g} s")
+                    process.popen.kill()
 
     def kill(self) -> None:
         """End all workers at once."""
@@ -216,6 +248,7 @@ class Fleet:
         self, number: int, popen: subprocess.Popen[bytes], reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> int:
         """One life of a worker, from its first command to its end; returns its exit code."""
+        loop = asyncio.get_running_loop()
         now = self.in_force  # nothing is awaited from here until the process can be found, so no switch overlooks it
         start = Start(
             number,
@@ -243,7 +276,7 @@ class Fleet:
                 self._tell_ledger(number, process.report.get("ledger", ""), report.get("ledger", ""))
                 self._tell_stores(number, process.report.get("stores", {}), report.get("stores", {}))
                 report["limits"] = process.limits.take(report["limits"])
-                process.report = report
+                process.report, process.heard, process.silent = report, loop.time(), False
                 if report.get("ready"):
                     self.ready_once.set()
                 self._tell()
@@ -253,7 +286,7 @@ class Fleet:
             self._tell()
             self.deaths += 1
             self.last_words = {"metrics": added(self.last_words["metrics"], process.report.get("metrics", {}))}
-        code = await asyncio.get_running_loop().run_in_executor(None, popen.wait)
+        code = await loop.run_in_executor(None, popen.wait)
         if not self.draining:
             self.on_death(number)
         return code

@@ -264,10 +264,14 @@ async def _run(listener: socket.socket, channel: socket.socket) -> int:
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLD)
     serving = loop.create_task(worker.server.run())
-    reporting = loop.create_task(_report(worker, writer, start.pace.report_s))
-    listening = loop.create_task(_listen(worker, reader, writer))
-    done, _ = await asyncio.wait((serving, reporting, listening), return_when=asyncio.FIRST_COMPLETED)
-    for task in (serving, reporting, listening):
+    parts = (
+        serving,
+        loop.create_task(_report(worker, writer, start.pace.report_s)),
+        loop.create_task(_sync(worker, start.pace.report_s)),
+        loop.create_task(_listen(worker, reader, writer)),
+    )
+    done, _ = await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
+    for task in parts:
         task.cancel()
     for task in done:
         if error := task.exception():
@@ -309,18 +313,24 @@ async def _listen(worker: Worker, reader: asyncio.StreamReader, writer: asyncio.
 
 async def _report(worker: Worker, writer: asyncio.StreamWriter, every_s: float) -> None:
     """Tell the supervisor how things are: as soon as requests are served, then again and again."""
-    loop = asyncio.get_running_loop()
     while not worker.server.ready:  # noqa: ASYNC110 - uvicorn has no event for it, and this is milliseconds, once
         await asyncio.sleep(0.005)
     while True:
         worker.clock.resync()
         writer.write(worker.report())
         await writer.drain()
+        await asyncio.sleep(every_s)
+
+
+async def _sync(worker: Worker, every_s: float) -> None:
+    """Have the ledger reach the disk, again and again. Apart from reports: who waits for a disk is not to be taken for stuck."""
+    loop = asyncio.get_running_loop()
+    while True:
+        await asyncio.sleep(every_s)
         try:
             await loop.run_in_executor(None, worker.ledger.sync)
         except OSError:  # a disk that can't keep what it took: the next write will tell, if it stays so
             worker.meter.ledger_failed()
-        await asyncio.sleep(every_s)
 
 
 def main() -> int:

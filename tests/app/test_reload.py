@@ -8,10 +8,12 @@ import json
 import signal
 import socket
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from descriptors_left import nothing_to_open
@@ -23,6 +25,8 @@ from gateway.fleet import Fleet, InForce
 from gateway.ledger.decisions import Recorded, decisions
 from gateway.ledger.reading import Line, read
 from gateway.ledger.replay import Replay
+from gateway.pace import Pace
+from gateway.worker import Worker, _report, _sync
 
 TOKEN = {"authorization": "Bearer an admin's token"}
 ADMIN = ("--admin-token", "env:TEST_ADMIN_TOKEN")
@@ -317,6 +321,73 @@ def test_a_worker_that_does_not_answer_is_replaced_by_one_that_knows_only_the_ne
                 while {report.get("snapshot") for report in fleet.reports} != {snapshots[1].hash} or len(fleet.processes) < 2:  # noqa: ASYNC110
                     await asyncio.sleep(0.01)
                 await fleet.drain()
+
+    asyncio.run(run())
+
+
+async def comes(look: Callable[[], bool]) -> None:
+    while not look():  # noqa: ASYNC110 - what is looked at has no event
+        await asyncio.sleep(0.01)
+
+
+def test_a_worker_that_says_nothing_any_more_is_replaced_and_not_one_whom_we_have_not_heard(tmp_path: Path) -> None:
+    async def run() -> None:
+        with two_upstreams() as (one, _):
+            snapshot = written(tmp_path / "one", one.port, "one")
+            listener = socket.create_server(("127.0.0.1", 0))
+            listener.setblocking(False)
+            log: list[str] = []
+            said = lambda event, **_: log.append(event)  # noqa: E731
+            pace = Pace(report_s=0.05, look_s=0.05)
+            now = InForce(0, snapshot, {})
+            fleet = Fleet(listener, tmp_path / "state", now, said, workers=1, demo=False, silent_s_max=2.0, pace=pace)
+            fleet.start()
+            async with asyncio.timeout(30):
+                await fleet.ready_once.wait()
+                first = fleet.processes[0]
+                time.sleep(2.5)  # noqa: ASYNC251 - it is we who stand still
+                for _ in range(5):
+                    heard = first.heard
+                    await comes(lambda heard=heard: first.heard != heard)  # type: ignore[misc]
+                assert fleet.processes[0] is first and fleet.ready and log == []
+                first.popen.send_signal(signal.SIGSTOP)
+                await comes(lambda: not fleet.ready)
+                assert log[:1] == ["worker_replaced"]
+                await comes(lambda: fleet.ready)
+                assert fleet.processes[0] is not first
+                await fleet.drain()
+
+    asyncio.run(run())
+
+
+def test_a_worker_that_waits_for_its_disk_goes_on_telling_how_it_is(tmp_path: Path) -> None:
+    async def run() -> None:
+        stuck, told = threading.Event(), 0
+
+        class Stuck(Worker):
+            """One whose disk does not answer."""
+
+            def __init__(self) -> None:
+                self.ledger = cast(Any, SimpleNamespace(sync=stuck.wait))
+                self.clock = cast(Any, SimpleNamespace(resync=int))
+                self.server = cast(Any, SimpleNamespace(ready=True))
+
+            def report(self) -> bytes:
+                nonlocal told
+                told += 1
+                return b""
+
+        ours, theirs = socket.socketpair()
+        _, writer = await asyncio.open_connection(sock=ours)
+        tasks = [asyncio.create_task(part) for part in (_report(Stuck(), writer, 0.01), _sync(Stuck(), 0.01))]
+        async with asyncio.timeout(20):
+            await comes(lambda: told >= 10)
+        stuck.set()
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+        writer.close()
+        theirs.close()
 
     asyncio.run(run())
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from inprocess import run
 from processes import write_policies
 from small_world import NOW, snapshot
-from store_servers import Server, opened, single
+from store_servers import Server, eventually, opened, single
 
 from gateway.config.caching import CACHED_APIS
 from gateway.config.compile import Loaded, load
@@ -29,6 +29,8 @@ from gateway.core.view import View
 from gateway.state.cache.cache import SharedCache
 from gateway.state.cache.looked import Found
 from gateway.state.cache.opening import Opener
+from gateway.state.cache.purging import purge
+from gateway.state.cache.scripts import TALLY_KEYS
 from gateway.state.cache.sealing import Entry, Sealer, Spoilt
 from gateway.state.cache.secret import FILE, BadSecret, own
 from gateway.state.cache.secret import given as given_secret
@@ -301,10 +303,11 @@ async def there(cache: SharedCache, scope: str, words: str) -> str:
     return found
 
 
-async def put(cache: SharedCache, scope: str, word: str, size: int = 100) -> None:
+async def put(cache: SharedCache, scope: str, word: str, size: int = 100, for_s: float = 60) -> None:
     sealer = await cache.sealer(scope)
     body = bytes(sealer.name("", "", b"%d" % n)[0] for n in range(size))  # does not compress
-    await cache.put(scope, sealer, sealer.name("", "chat", word.encode()), replace(ENTRY, body=body), "alpha ", "")
+    entry = replace(ENTRY, body=body, ends=cache.clock.now() + for_s)
+    await cache.put(scope, sealer, sealer.name("", "chat", word.encode()), entry, "alpha ", "")
 
 
 def test_a_scope_and_all_of_them_have_room_for_so_much_and_lose_what_was_used_longest_ago(server: Server) -> None:
@@ -327,6 +330,31 @@ def test_a_scope_and_all_of_them_have_room_for_so_much_and_lose_what_was_used_lo
             assert len(left) == 5, "the largest scope gives what is too much"
             await put(cache, "tenant/shop", "huge", 20_000)
             assert counted == ["kept"] * 7 + ["large"]
+            await cache.close()
+
+    run(main)
+
+
+def test_scopes_that_nobody_uses_any_more_take_no_room_from_others(server: Server) -> None:
+    async def main() -> None:
+        bounds, counted = Bounds(cache_tenant_bytes_max=10_000, cache_bytes_max=15_000, cache_entry_bytes_max=8_000), list[str]()
+        async with opened(server.url) as store:
+            loop = asyncio.get_running_loop()
+            cache = SharedCache(store, SECRET, {}, bounds, Clock(), loop, counted.append, lambda _: None)
+            for number in range(5):
+                await put(cache, f"tenant/{number}", "a", 2_300, for_s=0.2)
+            assert cache.bytes > 13_000
+            await eventually(lambda: server.ask("KEYS", "rg:{cache/tenant/*:entries") == [])
+            for word in "xyz":
+                await put(cache, "tenant/lab", word, 2_300)
+            assert await there(cache, "tenant/lab", "xyz") == "xyz"
+            assert cache.bytes < 9_000 and [server.ask("ZRANGE", key, 0, -1) for key in TALLY_KEYS[:2]] == [[b"tenant/lab"]] * 2
+            said = cache.bytes
+            server.ask("DEL", TALLY_KEYS[2])  # as in a store that an older gateway has written
+            await put(cache, "tenant/lab", "z", 2_300)
+            assert cache.bytes == said
+            assert await purge(store, ["tenant/lab"], "", "") == 3
+            assert int(server.ask("GET", TALLY_KEYS[2])) == 0
             await cache.close()
 
     run(main)

@@ -186,10 +186,10 @@ class SharedCache:
                 await self.release(scope, name, token)
             return
         self.count("kept")
-        bytes_there, waited = more
+        bytes_there, waited, ends_ms = more
         if waited:
             await self._tell(scope, name)
-        await self._balance(scope, bytes_there)
+        await self._balance(scope, bytes_there, ends_ms)
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Have `work` done while nobody waits."""
@@ -259,18 +259,18 @@ class SharedCache:
         if event is not None:
             event.set()
 
-    async def _balance(self, scope: str, bytes_there: int) -> None:
-        """Note what a scope has; where all have too much together, take it from the largest."""
+    async def _balance(self, scope: str, bytes_there: int, ends_ms: int | str) -> None:
+        """Note what a scope has, and for how long; where all have too much together, take it from the largest."""
         bytes_max = self.bounds.cache_bytes_max
         try:
             for _ in range(TRIMS_MAX):
-                tally = Asked(scripts.TALLY, (scripts.TALLY_KEY,), (scope, bytes_there))
+                tally = Asked(scripts.TALLY, scripts.TALLY_KEYS, (scope, bytes_there, ends_ms))
                 self.bytes, largest, most = await self._store.run(tally)
                 if self.bytes <= bytes_max:
                     return
                 scope = largest.decode()
                 may_stay = max(0, most - (self.bytes - bytes_max))
-                bytes_there = await self._run(scripts.TRIM, scope, (may_stay,))
+                bytes_there, ends_ms = await self._run(scripts.TRIM, scope, (may_stay,)), ""
         except StoreLost:
             return  # the next entry finds it so
 

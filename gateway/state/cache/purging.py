@@ -22,7 +22,7 @@ async def purge(store: Store, scopes: Iterable[str], model: str, tag: str) -> in
         keys = scripts.keys_of(scope)
         if not model and not tag:
             gone += await store.run(Asked(scripts.FORGET, keys), WAIT_S)
-            await store.run(Asked(scripts.TALLY, (scripts.TALLY_KEY,), (scope, 0)), WAIT_S)
+            await store.run(Asked(scripts.TALLY, scripts.TALLY_KEYS, (scope, 0, "")), WAIT_S)
             continue
         cursor = b"0"
         while True:
@@ -41,5 +41,5 @@ async def scopes_of(store: Store, snapshot: Snapshot, tenant: str) -> list[str]:
     shared = {shared_scope(entry.share) for entry in snapshot.policy.caching if entry.share is not None}
     if tenant:
         return sorted({tenant_scope(tenant)} | shared)
-    noted = {scope.decode() for scope in await store.run(Asked(scripts.SCOPES, (scripts.TALLY_KEY,)), WAIT_S)}
+    noted = {scope.decode() for scope in await store.run(Asked(scripts.SCOPES, scripts.TALLY_KEYS), WAIT_S)}
     return sorted(noted | {tenant_scope(name) for name in snapshot.access.tenants} | shared)

@@ -122,7 +122,7 @@ KEEP: Final = Script(
     + """
 -- ARGV: salt, name, value, ms to keep it, what it is about, bytes that the scope may have, token (or ''); and where it is to be
 -- found by what it is like: partition, that, how many a partition may have.
--- Returns {'salt'}, {'large'}, {'full'} or {'kept', bytes of the scope, 1 if somebody waits for it}.
+-- Returns {'salt'}, {'large'}, {'full'} or {'kept', bytes of the scope, 1 if somebody waits for it, ms until its last one ends}.
 if redis.call('GET', salt) ~= ARGV[1] then return {'salt'} end
 local name, value, ttl, bytes_max = ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[6])
 local bytes = #value + """
@@ -168,7 +168,7 @@ for _, key in ipairs({salt, entries, ends, used, about, like}) do
 end
 local holder, waited = lease_of(name)
 if holder == ARGV[7] then redis.call('HDEL', leases, name) end
-return {'kept', total(), (holder and waited) and 1 or 0}
+return {'kept', total(), (holder and waited) and 1 or 0, redis.call('PTTL', entries)}
 """,
 )
 
@@ -263,17 +263,39 @@ return {found[1], gone}
 TALLY: Final = Script(
     "cache-tally",
     """
--- KEYS: scope by its bytes. ARGV: scope, its bytes, bytes that all may have. Returns {bytes of all, the largest scope, its bytes}.
+-- KEYS: scope by its bytes, scope by when its last entry ends, bytes of all. ARGV: scope, its bytes, ms until then ('': as before).
+-- Returns {bytes of all, the largest scope, its bytes}. Of scopes that have ended nobody else would say that they are empty.
+local clock = redis.call('TIME')
+local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+if redis.call('EXISTS', KEYS[3]) == 0 then
+  local all, found = 0, redis.call('ZRANGE', KEYS[1], 0, -1, 'WITHSCORES')
+  for i = 2, #found, 2 do all = all + tonumber(found[i]) end
+  redis.call('SET', KEYS[3], all)
+end
+local function has(scope, bytes)
+  local before = tonumber(redis.call('ZSCORE', KEYS[1], scope) or '0')
+  if bytes > 0 then
+    redis.call('ZADD', KEYS[1], bytes, scope)
+  else
+    redis.call('ZREM', KEYS[1], scope)
+    redis.call('ZREM', KEYS[2], scope)
+  end
+  redis.call('INCRBY', KEYS[3], bytes - before)
+end
+for _, scope in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now, 'LIMIT', 0, """
+    + str(SWEPT_MAX)
+    + """)) do
+  has(scope, 0)
+end
 local bytes = tonumber(ARGV[2])
-if bytes > 0 then redis.call('ZADD', KEYS[1], bytes, ARGV[1]) else redis.call('ZREM', KEYS[1], ARGV[1]) end
-local all = 0
-local found = redis.call('ZRANGE', KEYS[1], 0, -1, 'WITHSCORES')
-for i = 2, #found, 2 do all = all + tonumber(found[i]) end
-return {all, found[#found - 1] or '', tonumber(found[#found] or '0')}
+has(ARGV[1], bytes)
+if bytes > 0 and ARGV[3] ~= '' then redis.call('ZADD', KEYS[2], now + ARGV[3], ARGV[1]) end
+local largest = redis.call('ZREVRANGE', KEYS[1], 0, 0, 'WITHSCORES')
+return {tonumber(redis.call('GET', KEYS[3])), largest[1] or '', tonumber(largest[2] or '0')}
 """,
 )
 
-TALLY_KEY: Final = "rg:{cache}:tally"
+TALLY_KEYS: Final = ("rg:{cache}:tally", "rg:{cache}:ends", "rg:{cache}:bytes")
 SCOPES: Final = Script("cache-scopes", "return redis.call('ZRANGE', KEYS[1], 0, -1)")
 
 

@@ -61,19 +61,21 @@ class Revocations:
         self._changes = changes
         self._log = log
         self._kept = dict(kept)
+        self._unkept: dict[str, tuple[str, str]] = {}  # digest -> the key's id and who asked: what is to be written down yet
         self._changing = asyncio.Lock()
         self._news = asyncio.Event()
 
     async def revoke(self, digest: bytes, key: str, by: str) -> str:
         """Have nobody let in with the key of this digest. `key` is its id, and `by` who asked. Asking again does no harm.
 
-        Says why that can't be kept, or "". The key is refused in any case: that comes first, and must not hang on a disk.
+        Says why that can't be kept yet, or "". The key is refused in any case: that comes first, and must not hang on a disk.
         """
         async with self._changing:
             await self._fleet.revoke(self._fleet.revoked | {digest})
             self._news.set()
+            self._unkept[digest.hex()] = key, by
             try:
-                await asyncio.to_thread(self._keep, {digest.hex(): key}, by)
+                await asyncio.to_thread(self._keep)
             except OSError as error:
                 return in_words(error)
             return ""
@@ -93,6 +95,8 @@ class Revocations:
                 await self._follow(found)
             except StoreLost:
                 pause_s = RETRY_S
+            if self._unkept and not await self._made_up():
+                pause_s = RETRY_S
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._news.wait(), pause_s)
 
@@ -104,19 +108,32 @@ class Revocations:
                 return
             await self._fleet.revoke(self._fleet.revoked | new)
             names = {key.digest: key.id for key in self._fleet.snapshot.access.keys.values()}
+            self._unkept |= {digest.hex(): (names.get(digest, ""), ELSEWHERE) for digest in sorted(new)}
             try:
-                await asyncio.to_thread(self._keep, {digest.hex(): names.get(digest, "") for digest in sorted(new)}, ELSEWHERE)
+                await asyncio.to_thread(self._keep)
             except OSError as error:
-                self._log("revocation_not_kept", why=str(error), so="after a restart with a lost store its key would be let in")
+                so = "it is tried again; after a restart before that, with a lost store, its key would be let in"
+                self._log("revocation_not_kept", why=in_words(error), so=so)
 
-    def _keep(self, new: Mapping[str, str], by: str) -> None:
-        fresh = {digest: key for digest, key in new.items() if digest not in self._kept}
-        if not fresh:
+    async def _made_up(self) -> bool:
+        """Whether all that could not be written down is so now."""
+        async with self._changing:
+            with contextlib.suppress(OSError):  # as was said
+                await asyncio.to_thread(self._keep)
+            return not self._unkept
+
+    def _keep(self) -> None:
+        """Write down what is to be. Raises OSError, and then what is not written down yet still is to be."""
+        for digest in self._unkept.keys() & self._kept.keys():  # somebody asked again
+            del self._unkept[digest]
+        if not self._unkept:
             return
-        write_whole(self._state / FILE, json.dumps({**self._kept, **fresh}, indent=1).encode())
-        for digest, key in fresh.items():
+        ids = {digest: key for digest, (key, _) in self._unkept.items()}
+        write_whole(self._state / FILE, json.dumps({**self._kept, **ids}, indent=1).encode())
+        for digest, (key, by) in list(self._unkept.items()):
             self._changes.changed(by, "revoke", "applied", "", "", f"key {key}" if key else "a key that is not known here")
-            self._kept[digest] = key  # not before: asking again is to make up for a ledger that could not be written
+            self._kept[digest] = key  # not before: a ledger that could not be written is to be made up for
+            del self._unkept[digest]
 
 
 def read_revoked(state: Path) -> dict[str, str]:

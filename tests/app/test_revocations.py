@@ -113,6 +113,25 @@ def test_what_is_revoked_while_the_store_is_away_or_empty_is_told_when_it_is_bac
     run(main)
 
 
+@needs_server
+def test_what_could_not_be_kept_is_kept_as_soon_as_it_can_be(tmp_path: Path) -> None:
+    async def main() -> None:
+        with single() as server:
+            (here, one), (there, two) = revocations(tmp_path / "one"), revocations(tmp_path / "two")
+            async with sharing(server.url, one), sharing(server.url, two):
+                for name in ("one", "two"):
+                    (tmp_path / name).rename(tmp_path / f"{name} away")
+                assert await one.revoke(ONE, "first", "somebody") == "no such file or directory"
+                await eventually(lambda: here.revoked == there.revoked == {ONE})
+                for name in ("one", "two"):
+                    (tmp_path / f"{name} away").rename(tmp_path / name)
+                for name in ("one", "two"):
+                    await eventually(lambda name=name: read_revoked(tmp_path / name).keys() == {ONE.hex()})  # type: ignore[misc]
+                await eventually(lambda: said(tmp_path / "one") == [("somebody", "key first")])
+
+    run(main)
+
+
 def test_it_is_done_also_where_it_can_not_be_kept_and_asking_again_keeps_it(tmp_path: Path) -> None:
     fleet, one = revocations(tmp_path / "state")
     (tmp_path / "state").rename(tmp_path / "away")

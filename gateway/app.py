@@ -271,7 +271,7 @@ class Supervisor:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
+        if (error := defects.of(task)) is not None:
             defects.report(error)
 
     def _reloader(self, folder: Path) -> Reloader:

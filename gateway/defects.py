@@ -28,6 +28,14 @@ def report(error: BaseException) -> None:
     print(f"defect: {where(error)}", file=sys.stderr, flush=True)
 
 
+def of(task: "asyncio.Task[Any]", *expected: type[BaseException]) -> BaseException | None:
+    """What ended a task that nobody waited for, if it is a defect: not its end, nor a cancellation, nor anything `expected`."""
+    if task.cancelled():
+        return None
+    error = task.exception()
+    return None if isinstance(error, expected) else error
+
+
 async def kept_up(part: Callable[[], Coroutine[Any, Any, None]], again_s: float = AGAIN_S) -> None:
     """Run `part`, which is to run as long as we do, and begin it anew whenever a defect has ended it: after one odd report nobody
     would look at places, budgets or policies until the next restart. Ends as `part` does, or when cancelled."""

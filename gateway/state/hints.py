@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import orjson
 
+from gateway import defects
 from gateway.ports import Clock
 from gateway.state.live import LocalLive
 from gateway.state.store.port import Asked, Script, Store, StoreLost
@@ -83,5 +84,5 @@ class Hints:
 
     def _ended(self, task: "asyncio.Task[None]") -> None:
         self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None and not isinstance(error, StoreLost):
+        if (error := defects.of(task, StoreLost)) is not None:
             self._defect(error)

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import orjson
 
+from gateway import defects
 from gateway.core.policy import Policy
 from gateway.ports import Clock
 from gateway.state.store.port import Store, StoreLost
@@ -101,7 +102,7 @@ class WarmShared:
 
     def _told(self, task: "asyncio.Task[None]") -> None:
         self._telling = None
-        if not task.cancelled() and (error := task.exception()) is not None and not isinstance(error, StoreLost):
+        if (error := defects.of(task, StoreLost)) is not None:
             self._defect(error)
 
     # --- hearing ------------------------------------------------------------------------------------------------------------

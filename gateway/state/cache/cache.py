@@ -10,6 +10,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from os import urandom
 from typing import Any, Final
 
+from gateway import defects
 from gateway.core.bounds import Bounds
 from gateway.core.caching import Keeping
 from gateway.core.exchange import Request
@@ -276,5 +277,5 @@ class SharedCache:
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
+        if (error := defects.of(task)) is not None:
             self._defect(error)

@@ -264,6 +264,17 @@ def many(server: Plain, workers: int, store: Callable[[], Store], moment: list[f
     ]
 
 
+@asynccontextmanager
+async def two(server: Plain, terms: Terms, *, killed: bool = False) -> AsyncIterator[tuple[list[float], Account, Account]]:
+    """One account as two workers have it, and the time, which is a test's to move. `killed`: the first one never says goodbye."""
+    moment = [1_800_000_000.0]
+    one, other = many(server, 2, lambda: PlainStore(server), moment)
+    yield moment, one.open(terms), other.open(terms)
+    if not killed:
+        await one.close()
+    await other.close()
+
+
 OFS = (Bucket(500, 60), Slots(500), Book(500, "day"))
 
 
@@ -352,83 +363,65 @@ def test_a_slot_that_was_the_last_is_for_whoever_asks_next(server: Plain, amount
 
 def test_a_killed_workers_slots_are_free_again_after_its_lease(server: Plain) -> None:
     async def main() -> None:
-        moment = [1_800_000_000.0]
-        one, other = many(server, 2, lambda: PlainStore(server), moment)
-        terms = Terms("rate/lab/concurrency", Slots(5))
-        first, second = one.open(terms), other.open(terms)
-        for _ in range(5):
-            assert first.take(1, moment[0]) is Said.YES or await first.ask(1, moment[0])
-        assert not await second.ask(1, moment[0])
-        moment[0] += LEASE_S - 1
-        assert not await second.ask(1, moment[0])
-        moment[0] += 2
-        assert all([second.take(1, moment[0]) is Said.YES or await second.ask(1, moment[0]) for _ in range(5)])
-        await other.close()
+        async with two(server, Terms("rate/lab/concurrency", Slots(5)), killed=True) as (moment, first, second):
+            for _ in range(5):
+                assert first.take(1, moment[0]) is Said.YES or await first.ask(1, moment[0])
+            assert not await second.ask(1, moment[0])
+            moment[0] += LEASE_S - 1
+            assert not await second.ask(1, moment[0])
+            moment[0] += 2
+            assert all([second.take(1, moment[0]) is Said.YES or await second.ask(1, moment[0]) for _ in range(5)])
 
     asyncio.run(main())
 
 
 def test_what_a_killed_worker_held_of_a_budget_is_free_again_and_what_it_settled_is_not(server: Plain) -> None:
     async def main() -> None:
-        moment = [1_800_000_000.0]
-        one, other = many(server, 2, lambda: PlainStore(server), moment)
-        terms = Terms("budget/lab/usd-day", Book(100, "day"))
-        mine, others = one.open(terms), other.open(terms)
-        assert await mine.ask(10, moment[0])
-        mine.settle(10, 10, moment[0])
-        assert await mine.ask(70, moment[0])  # with this, what was settled is said; then it is killed
-        assert not await others.ask(30, moment[0])
-        moment[0] += LEASE_S - 1
-        assert not await others.ask(30, moment[0])
-        moment[0] += 2
-        assert not await others.ask(91, moment[0])
-        assert await others.ask(90, moment[0])
-        await other.close()
+        async with two(server, Terms("budget/lab/usd-day", Book(100, "day")), killed=True) as (moment, mine, others):
+            assert await mine.ask(10, moment[0])
+            mine.settle(10, 10, moment[0])
+            assert await mine.ask(70, moment[0])  # with this, what was settled is said; then it is killed
+            assert not await others.ask(30, moment[0])
+            moment[0] += LEASE_S - 1
+            assert not await others.ask(30, moment[0])
+            moment[0] += 2
+            assert not await others.ask(91, moment[0])
+            assert await others.ask(90, moment[0])
 
     asyncio.run(main())
 
 
 def test_what_is_idle_is_given_back_and_what_nobody_uses_is_forgotten(server: Plain) -> None:
     async def main() -> None:
-        moment = [1_800_000_000.0]
-        one, other = many(server, 2, lambda: PlainStore(server), moment)
-        terms = Terms("budget/lab/usd-day", Book(100, "day"))
-        mine, others = one.open(terms), other.open(terms)
-        assert await mine.ask(10, moment[0])
-        mine.settle(10, 0, moment[0])
+        async with two(server, Terms("budget/lab/usd-day", Book(100, "day"))) as (moment, mine, others):
+            assert await mine.ask(10, moment[0])
+            mine.settle(10, 0, moment[0])
 
-        def all_is_there() -> bool:
-            moment[0] += 0.02
-            return others.left(moment[0]) == 100
+            def all_is_there() -> bool:
+                moment[0] += 0.02
+                return others.left(moment[0]) == 100
 
-        await eventually(all_is_there)
-        assert await others.ask(100, moment[0])
-        others.settle(100, 0, moment[0])
-        await one.close()
-        await other.close()
+            await eventually(all_is_there)
+            assert await others.ask(100, moment[0])
+            others.settle(100, 0, moment[0])
 
     asyncio.run(main())
 
 
 def test_slots_that_others_had_are_seen_to_be_free_though_nobody_asks_for_any(server: Plain) -> None:
     async def main() -> None:
-        moment = [1_800_000_000.0]
-        one, other = many(server, 2, lambda: PlainStore(server), moment)
-        terms = Terms("rate/lab/concurrency", Slots(40))
-        mine, others = one.open(terms), other.open(terms)
-        assert await mine.ask(30, moment[0])
-        assert await others.ask(1, moment[0])
-        others.settle(1, 0, moment[0])
-        assert others.left(moment[0]) <= 10
-        mine.settle(30, 0, moment[0])
+        async with two(server, Terms("rate/lab/concurrency", Slots(40))) as (moment, mine, others):
+            assert await mine.ask(30, moment[0])
+            assert await others.ask(1, moment[0])
+            others.settle(1, 0, moment[0])
+            assert others.left(moment[0]) <= 10
+            mine.settle(30, 0, moment[0])
 
-        def all_are_there() -> bool:
-            moment[0] += 0.05
-            return mine.left(moment[0]) == others.left(moment[0]) == 40
+            def all_are_there() -> bool:
+                moment[0] += 0.05
+                return mine.left(moment[0]) == others.left(moment[0]) == 40
 
-        await eventually(all_are_there)
-        await one.close()
-        await other.close()
+            await eventually(all_are_there)
 
     asyncio.run(main())
 

@@ -14,13 +14,14 @@ from gateway.core.answer import DEFECT, Answer, Problem, cut_short, failed, gone
 from gateway.core.bounds import Bounds
 from gateway.core.caching import Keeping, authorised, keeping, least_likeness, like_enough
 from gateway.core.decide import Decision, decide
-from gateway.core.exchange import Attempt, Ended, Fault, Kept, Outcome, Recall, Recalled, Request, Scope, Tried, Unlike, Usage
+from gateway.core.exchange import Attempt, Ended, Fault, Kept, Outcome, Recall, Recalled, Request, Scope, Tried, Unlike
 from gateway.core.failover import failover
 from gateway.core.likeness import compared
 from gateway.core.policy import Deployment, Semantic
-from gateway.core.rates import UNLIMITED, Unlimited
 from gateway.core.settlement import NOT_CACHED, OK, Settlement, settle
 from gateway.core.side import embedding_of, may_be_asked
+from gateway.core.unlimited import UNLIMITED, Unlimited
+from gateway.core.usage import Usage
 from gateway.core.view import View
 from gateway.ports import (
     Aside,

@@ -7,9 +7,10 @@ from gateway.core.answer import Answer, Problem
 from gateway.core.caching import Keeping
 from gateway.core.charging import Counted
 from gateway.core.decide import Decision
-from gateway.core.exchange import Attempt, Outcome, Recalled, Request, Unlike, Usage
+from gateway.core.exchange import Attempt, Outcome, Recalled, Request, Unlike
 from gateway.core.live import LiveState
 from gateway.core.settlement import Settlement
+from gateway.core.usage import Usage
 
 
 class Clock(Protocol):

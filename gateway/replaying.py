@@ -13,8 +13,8 @@ from typing import Any, Final
 
 from gateway.config.compile import load
 from gateway.core.decide import Decision
-from gateway.core.exchange import Usage
 from gateway.core.policy import Deployment, Snapshot
+from gateway.core.usage import Usage
 from gateway.core.view import View
 from gateway.ledger.decisions import Damaged, Recorded
 from gateway.ledger.replay import Inputs, Kept, Replay, Unreadable, inputs

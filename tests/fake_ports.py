@@ -11,9 +11,10 @@ from gateway.core.answer import Answer, Problem
 from gateway.core.caching import Keeping
 from gateway.core.charging import Counted
 from gateway.core.decide import Decision
-from gateway.core.exchange import Attempt, Ended, Fault, Kept, Outcome, Recall, Recalled, Request, Usage
+from gateway.core.exchange import Attempt, Ended, Fault, Kept, Outcome, Recall, Recalled, Request
 from gateway.core.live import ALL_WELL, LiveState
 from gateway.core.settlement import Settlement
+from gateway.core.usage import Usage
 from gateway.ports import Callback, Client, EgressRefused, Flow
 
 T = TypeVar("T")

@@ -9,12 +9,14 @@ from small_world import NOW, snapshot
 from gateway.core.answer import Problem
 from gateway.core.budgets import Budget
 from gateway.core.decide import Decision, decide
-from gateway.core.exchange import Attempt, Ended, Needs, Outcome, Request, Tried, Usage
+from gateway.core.exchange import Attempt, Ended, Needs, Outcome, Request, Tried
 from gateway.core.facts import RequestFacts
 from gateway.core.live import ALL_WELL, LiveState
 from gateway.core.policy import Deployment, Group, Snapshot
-from gateway.core.rates import Rates, Unlimited
+from gateway.core.rates import Rates
 from gateway.core.settlement import Settlement, settle
+from gateway.core.unlimited import Unlimited
+from gateway.core.usage import Usage
 from gateway.core.view import View
 from gateway.state.limits import AccountHold, AccountLimiter
 

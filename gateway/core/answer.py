@@ -1,16 +1,17 @@
 """What the client is told, in no API's spelling: `wire/` writes it in the shape of the API that was called."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 from gateway.core.budgets import SPENT
 from gateway.core.decide import Decision, Verdict
-from gateway.core.exchange import Ended, Fault, Outcome, Usage
+from gateway.core.exchange import Ended, Fault, Outcome
 from gateway.core.explain import refusal_message, too_long_message, unavailable_message
-from gateway.core.fleeting import fleeting
 from gateway.core.live import BUDGET, LIMITS
 from gateway.core.rates import RATE_LIMITED
+from gateway.core.unlimited import NO_HEADERS
+from gateway.core.usage import Usage
 
 OVER_RATE: Final = "over_rate"  # codes of attempts that a limit of our own did not let begin
 OVER_QUOTA: Final = "over_quota"
@@ -21,32 +22,59 @@ PROMPTS: Final = {"chat": "messages", "completions": "prompt", "embeddings": "in
 RETRY_AFTER_S = 30.0  # where nothing tells when a route will be back: one breaker period and its doubling
 
 
-@dataclass(eq=False)  # not frozen: Python itself sets an exception's traceback
 class Problem(Exception):
     """One error for the client. `should_retry` False: no retry can mend it, and SDKs are told so."""
 
-    status: int
-    code: str
-    message: str
-    param: str | None = None
-    retry_after_s: float | None = None
-    should_retry: bool | None = None
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        message: str,
+        param: str | None = None,
+        retry_after_s: float | None = None,
+        should_retry: bool | None = None,
+    ) -> None:
+        super().__init__(status, code, message, param, retry_after_s, should_retry)
+        self.status = status
+        self.code = code
+        self.message = message
+        self.param = param
+        self.retry_after_s = retry_after_s
+        self.should_retry = should_retry
 
     def __str__(self) -> str:
         return self.message
 
 
-@fleeting(frozen=True, slots=True)
+@dataclass(unsafe_hash=True, slots=True, init=False)
 class Answer:
     """The end of an exchange. Either `body`, or `problem`, or `streamed` (all is written already)."""
 
-    status: int
-    body: bytes = b""
-    problem: Problem | None = None
-    streamed: bool = False
-    headers: Mapping[str, str] = field(default_factory=dict)
-    usage: Usage | None = None
-    made_at: str = ""  # the deployment that made `body`
+    status: Final[int]
+    body: Final[bytes]
+    problem: Final[Problem | None]
+    streamed: Final[bool]
+    headers: Final[Mapping[str, str]]
+    usage: Final[Usage | None]
+    made_at: Final[str]  # the deployment that made `body`
+
+    def __init__(
+        self,
+        status: int,
+        body: bytes = b"",
+        problem: Problem | None = None,
+        streamed: bool = False,
+        headers: Mapping[str, str] = NO_HEADERS,
+        usage: Usage | None = None,
+        made_at: str = "",
+    ) -> None:
+        self.status = status
+        self.body = body
+        self.problem = problem
+        self.streamed = streamed
+        self.headers = headers
+        self.usage = usage
+        self.made_at = made_at
 
     @property
     def code(self) -> str:

@@ -6,11 +6,11 @@ under which its answer is kept. A store whose labels do not meet the request's r
 it is given to nobody whose own request could not have been sent where it was made.
 """
 
+from dataclasses import dataclass
 from typing import Final
 
 from gateway.core.decide import Decision
 from gateway.core.exchange import Recall
-from gateway.core.fleeting import fleeting
 from gateway.core.likeness import COMPARED_API
 from gateway.core.masks import bits
 from gateway.core.policy import Deployment, Policy, Semantic
@@ -21,15 +21,21 @@ Spot = tuple[str, str | None, str | None]
 STORES: Final = ("cache", "state")  # the cache is in the first of these that the catalogue has; else beside the gateway
 
 
-@fleeting(frozen=True, slots=True)
+@dataclass(unsafe_hash=True, slots=True, init=False)
 class Keeping:
     """How an answer may be kept. `scope` says who shares it: `tenant/lab`, `scope/faq`. `allowed` is what the policy made of it.
     `semantic` says to which like requests it may be given; None: to equal ones only."""
 
-    scope: str
-    ttl_s: int
-    allowed: str
-    semantic: Semantic | None = None
+    scope: Final[str]
+    ttl_s: Final[int]
+    allowed: Final[str]
+    semantic: Final[Semantic | None]
+
+    def __init__(self, scope: str, ttl_s: int, allowed: str, semantic: Semantic | None = None) -> None:
+        self.scope = scope
+        self.ttl_s = ttl_s
+        self.allowed = allowed
+        self.semantic = semantic
 
 
 def keeping(decision: Decision, api: str) -> Keeping | Recall | None:

@@ -17,7 +17,8 @@ from types import MappingProxyType
 from typing import Final, assert_never
 
 from gateway.core.accounts import Terms
-from gateway.core.exchange import Ended, Outcome, Tried, Usage
+from gateway.core.exchange import Ended, Outcome, Tried
+from gateway.core.usage import Usage
 
 MICRO: Final = Decimal(1_000_000)
 WHOLE_TICKET: Final = 1_000  # thousandths: plans weigh what a request takes of them

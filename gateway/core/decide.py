@@ -5,13 +5,13 @@ Promises: every deployment is a route or an exclusion with all its reasons. Rule
 and rank come after and only take away, or order.
 """
 
+from dataclasses import dataclass, field
 from enum import StrEnum
-from functools import cached_property
+from typing import Final
 
 from gateway.core.exchange import Needs
 from gateway.core.facts import RequestFacts
 from gateway.core.fit import fit, of_no_length, within_limits
-from gateway.core.fleeting import fleeting
 from gateway.core.live import BUSY, Blocked, LiveState
 from gateway.core.masks import bits
 from gateway.core.order import Route
@@ -30,22 +30,51 @@ class Verdict(StrEnum):
     UNAVAILABLE = "unavailable"  # what may serve it can't just now
 
 
-@fleeting(frozen=True)
+@dataclass(unsafe_hash=True, slots=True, init=False)
 class Decision:
     """Routes in order; `exclusions` and `verdict` are worked out when somebody asks."""
 
-    view: View
-    facts: RequestFacts
-    needs: Needs
-    live: LiveState
-    draw: int
-    eligibility: Eligibility
-    fitting: int  # eligible, and has what the request needs, and is within the limits
-    routes: tuple[Route, ...]
+    view: Final[View]
+    facts: Final[RequestFacts]
+    needs: Final[Needs]
+    live: Final[LiveState]
+    draw: Final[int]
+    eligibility: Final[Eligibility]
+    fitting: Final[int]  # eligible, and has what the request needs, and is within the limits
+    routes: Final[tuple[Route, ...]]
+    _verdict: Verdict | None = field(init=False, repr=False, compare=False)
+    _exclusions: dict[str, tuple[Reason, ...]] | None = field(init=False, repr=False, compare=False)
 
-    @cached_property
+    def __init__(
+        self,
+        view: View,
+        facts: RequestFacts,
+        needs: Needs,
+        live: LiveState,
+        draw: int,
+        eligibility: Eligibility,
+        fitting: int,
+        routes: tuple[Route, ...],
+    ) -> None:
+        self.view = view
+        self.facts = facts
+        self.needs = needs
+        self.live = live
+        self.draw = draw
+        self.eligibility = eligibility
+        self.fitting = fitting
+        self.routes = routes
+        self._verdict = None
+        self._exclusions = None
+
+    @property
     def verdict(self) -> Verdict:
         """What the decision comes to. Too long: with a shorter prompt, something would take it that does not now."""
+        if self._verdict is None:
+            self._verdict = self._come_to()
+        return self._verdict
+
+    def _come_to(self) -> Verdict:
         if self.routes:
             return Verdict.ROUTED
         if self.fitting:
@@ -55,15 +84,17 @@ class Decision:
             return Verdict.TOO_LONG
         return Verdict.REFUSED
 
-    @cached_property
+    @property
     def exclusions(self) -> dict[str, tuple[Reason, ...]]:
         """Every deployment that is no route, with every reason, in the order of the catalogue."""
-        routed = {route.index for route in self.routes}
-        return {
-            deployment.id: reasons(self.view, index, self.eligibility, self.needs, self.live)
-            for index, deployment in enumerate(self.view.deployments)
-            if index not in routed
-        }
+        if self._exclusions is None:
+            routed = {route.index for route in self.routes}
+            self._exclusions = {
+                deployment.id: reasons(self.view, index, self.eligibility, self.needs, self.live)
+                for index, deployment in enumerate(self.view.deployments)
+                if index not in routed
+            }
+        return self._exclusions
 
     @property
     def blocking(self) -> tuple[Blocked, ...]:

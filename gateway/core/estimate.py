@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from decimal import Decimal
 
-from gateway.core.exchange import Usage
 from gateway.core.policy import Deployment
 from gateway.core.pricing import MILLION, Capacity, Plan
+from gateway.core.usage import Usage
 
 
 @dataclass(frozen=True, slots=True)

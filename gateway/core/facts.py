@@ -5,10 +5,9 @@ if the fact lies inside it. Hard rules use whichever of the two can only lose ro
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from typing import Final
 
-from gateway.core.fleeting import fleeting
 from gateway.core.terms import UNGROUPED
 
 HARD_FACTS: Final = ("tenant", "group", "key", "region", "data_class", "categories", "asked", "api")
@@ -27,25 +26,59 @@ YES: Final = frozenset({"true"})
 NO: Final = frozenset({"false"})
 
 
-@fleeting(frozen=True, slots=True)
+@dataclass(unsafe_hash=True, slots=True, init=False)
 class RequestFacts:
     """All that rules and preferences may know of one request. `prompt_tokens` is an estimate."""
 
-    tenant: frozenset[str]
-    group: frozenset[str]
-    key: frozenset[str]
-    region: frozenset[str]  # countries whose data law applies; all of them count
-    data_class: frozenset[str]
-    categories: frozenset[str]  # kinds of content that may be among it; empty: none was found, declared or asserted
-    asked: frozenset[str]
-    api: frozenset[str]
-    task: frozenset[str]
-    tag: frozenset[str]
-    language: frozenset[str]
-    ability: frozenset[str]  # abilities that the request uses: tools, vision, json_schema, reasoning
-    stream: frozenset[str]
-    prompt_tokens: int
-    inspected: str = "no"  # full, partial or no: how much of the content a detector has read
+    tenant: Final[frozenset[str]]
+    group: Final[frozenset[str]]
+    key: Final[frozenset[str]]
+    region: Final[frozenset[str]]  # countries whose data law applies; all of them count
+    data_class: Final[frozenset[str]]
+    categories: Final[frozenset[str]]  # kinds of content that may be among it; empty: none was found, declared or asserted
+    asked: Final[frozenset[str]]
+    api: Final[frozenset[str]]
+    task: Final[frozenset[str]]
+    tag: Final[frozenset[str]]
+    language: Final[frozenset[str]]
+    ability: Final[frozenset[str]]  # abilities that the request uses: tools, vision, json_schema, reasoning
+    stream: Final[frozenset[str]]
+    prompt_tokens: Final[int]
+    inspected: Final[str]  # full, partial or no: how much of the content a detector has read
+
+    def __init__(
+        self,
+        tenant: frozenset[str],
+        group: frozenset[str],
+        key: frozenset[str],
+        region: frozenset[str],
+        data_class: frozenset[str],
+        categories: frozenset[str],
+        asked: frozenset[str],
+        api: frozenset[str],
+        task: frozenset[str],
+        tag: frozenset[str],
+        language: frozenset[str],
+        ability: frozenset[str],
+        stream: frozenset[str],
+        prompt_tokens: int,
+        inspected: str = "no",
+    ) -> None:
+        self.tenant = tenant
+        self.group = group
+        self.key = key
+        self.region = region
+        self.data_class = data_class
+        self.categories = categories
+        self.asked = asked
+        self.api = api
+        self.task = task
+        self.tag = tag
+        self.language = language
+        self.ability = ability
+        self.stream = stream
+        self.prompt_tokens = prompt_tokens
+        self.inspected = inspected
 
     def as_record(self) -> dict[str, object]:
         """The facts as JSON can hold them, sorted; sets of one value as lists too, so that a reader needs one rule."""
@@ -109,15 +142,16 @@ class Vocabulary:
         return frozenset((word,)) if word in self.universe(fact) else None
 
 
-@dataclass(eq=False)  # not frozen: Python itself sets an exception's traceback
 class FactError(Exception):
     """A declared fact that can't stand. `status` is 400 (not a known word, two values) or 403 (outside `within`)."""
 
-    fact: str
-    found: str
-    wanted: str
-    status: int
-    message: str = field(default="")
+    def __init__(self, fact: str, found: str, wanted: str, status: int, message: str = "") -> None:
+        super().__init__(fact, found, wanted, status, message)
+        self.fact = fact
+        self.found = found
+        self.wanted = wanted
+        self.status = status
+        self.message = message
 
     def __str__(self) -> str:
         return self.message or f"`{self.found}` can't be the `{self.fact}` of this request; {self.wanted}"

@@ -11,6 +11,7 @@ components, one bit each, and works out the cosine of the few best.
 import re
 import struct
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from math import hypot, isfinite
 from operator import mul
@@ -18,7 +19,6 @@ from typing import Any, Final
 
 from gateway.core.bounds import Bounds
 from gateway.core.exchange import Request
-from gateway.core.fleeting import fleeting
 
 COMPARED_API: Final = "chat"
 SAID_BY: Final = frozenset({"system", "developer", "user", "assistant"})  # not tools: what they said is looked for in the answer
@@ -77,12 +77,16 @@ def numbers(text: str) -> str:
 # --- how like ---------------------------------------------------------------------------------------------------------------
 
 
-@fleeting(frozen=True, slots=True)
+@dataclass(unsafe_hash=True, slots=True, init=False)
 class Embedding:
     """`halves` are its components, little-endian, two bytes each; `signs` one bit for each."""
 
-    halves: bytes
-    signs: int
+    halves: Final[bytes]
+    signs: Final[int]
+
+    def __init__(self, halves: bytes, signs: int) -> None:
+        self.halves = halves
+        self.signs = signs
 
     @property
     def dimensions(self) -> int:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 
 from gateway.core.accounts import WhenLost
-from gateway.core.exchange import Cost, Usage
+from gateway.core.usage import Cost, Usage
 
 MILLION = Decimal(1_000_000)
 

@@ -4,15 +4,16 @@ No content, no key, no address of a caller.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final
 
 from gateway.core.budgets import SPENT
 from gateway.core.charging import Charge, Counted, charged
 from gateway.core.decide import Decision, Verdict
-from gateway.core.exchange import Cost, Ended, Outcome, Recalled, Request, Tried, Usage
-from gateway.core.fleeting import fleeting
+from gateway.core.exchange import Ended, Outcome, Recalled, Request, Tried
 from gateway.core.rates import LIMITED, RATE_LIMITED
+from gateway.core.usage import Cost, Usage
 
 LIMITING: Final = frozenset({RATE_LIMITED, SPENT})  # codes of errors of whoever asks too much
 NOT_CACHED: Final = "not_cached"  # the code of the error where nothing but a kept answer would have done, and there was none
@@ -21,23 +22,47 @@ OK: Final = 200
 NOTHING: Final = Cost(Decimal(0), "none")
 
 
-@fleeting(frozen=True, slots=True)
+@dataclass(unsafe_hash=True, slots=True, init=False)
 class Settlement:
     """`status` is what the client was answered (0: it was gone before any answer). Times are UTC seconds.
 
     `charged` is what it takes from books (charging.py): those of its caller, and of the plans that were used.
     """
 
-    request: Request
-    decision: Decision
-    tried: tuple[Tried, ...]
-    usage: Usage | None
-    cost: Cost
-    status: int
-    code: str  # of the error that the client was given; "": none
-    ended: float
-    charged: tuple[Charge, ...] = ()
-    recalled: Recalled | None = None  # what the cache did; None: it was not asked
+    request: Final[Request]
+    decision: Final[Decision]
+    tried: Final[tuple[Tried, ...]]
+    usage: Final[Usage | None]
+    cost: Final[Cost]
+    status: Final[int]
+    code: Final[str]  # of the error that the client was given; "": none
+    ended: Final[float]
+    charged: Final[tuple[Charge, ...]]
+    recalled: Final[Recalled | None]  # what the cache did; None: it was not asked
+
+    def __init__(
+        self,
+        request: Request,
+        decision: Decision,
+        tried: tuple[Tried, ...],
+        usage: Usage | None,
+        cost: Cost,
+        status: int,
+        code: str,
+        ended: float,
+        charged: tuple[Charge, ...] = (),
+        recalled: Recalled | None = None,
+    ) -> None:
+        self.request = request
+        self.decision = decision
+        self.tried = tried
+        self.usage = usage
+        self.cost = cost
+        self.status = status
+        self.code = code
+        self.ended = ended
+        self.charged = charged
+        self.recalled = recalled
 
     @property
     def avoided(self) -> Cost:

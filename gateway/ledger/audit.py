@@ -43,10 +43,11 @@ from typing import Final
 from orjson import Fragment, dumps
 
 from gateway.core.decide import Decision
-from gateway.core.exchange import Attempt, Outcome, Recalled, Request, Tried, Usage
+from gateway.core.exchange import Attempt, Outcome, Recalled, Request, Tried
 from gateway.core.facts import RequestFacts
 from gateway.core.memo import Memo
 from gateway.core.settlement import Settlement
+from gateway.core.usage import Usage
 from gateway.ledger.record import Shorthand, own
 from gateway.ledger.segments import SEGMENT_BYTES_MAX, Chain
 from gateway.ports import Clock

@@ -9,11 +9,12 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from gateway.core.decide import Verdict
-from gateway.core.exchange import Ended, Usage
+from gateway.core.exchange import Ended
 from gateway.core.memo import Memo
 from gateway.core.policy import Snapshot
 from gateway.core.settlement import Settlement
 from gateway.core.terms import OTHER
+from gateway.core.usage import Usage
 from gateway.ledger.families import (
     ATTEMPTS,
     AVOIDED,

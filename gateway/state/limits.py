@@ -21,7 +21,7 @@ from gateway.core.limits import Limit, budgets_of_holders, kind_of, of_caller, o
 from gateway.core.live import BUDGET, QUOTA, RATE, Blocked, LiveState
 from gateway.core.policy import Snapshot
 from gateway.core.rank import output_expected
-from gateway.core.rates import UNLIMITED, Unlimited
+from gateway.core.unlimited import UNLIMITED, Unlimited
 from gateway.state.accounts.port import Accounts
 from gateway.state.holding import RETRY_S, AccountHold
 from gateway.state.lines import NOBODY, TICKETS, Caller, Line, Place

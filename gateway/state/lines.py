@@ -13,7 +13,7 @@ from gateway.core.budgets import WhenSpent
 from gateway.core.charging import Counted, Unit
 from gateway.core.limits import Limit, span
 from gateway.core.policy import Deployment
-from gateway.core.rates import NO_HEADERS
+from gateway.core.unlimited import NO_HEADERS
 from gateway.state.accounts.port import Account
 
 ONE, TOKENS, MONEY, TICKETS = range(4)

@@ -252,7 +252,7 @@ class LocalLive:
     def cordon(self, endpoints: frozenset[str]) -> None:
         """Send nothing more to any of `endpoints`, and to all others as ever."""
         self.cordoned = endpoints
-        self._shut = endpoints | self._ill.keys()
+        self._shut = endpoints.union(self._ill)
         self._publish()
 
     def check(self, found: Mapping[str, Checked], now: float) -> None:
@@ -264,7 +264,7 @@ class LocalLive:
         self._queueing = {
             name: Blocked(BUSY, ITS_QUEUE, one.queues_until) for name, one in found.items() if one.queues_until > now
         }
-        self._shut = self.cordoned | self._ill.keys()
+        self._shut = self.cordoned.union(self._ill)
         self._publish()
 
     @property

@@ -60,7 +60,7 @@ class WarmShared:
             self._at, self._known.tell = {}, None
             return
         self._at = {deployment.id: deployment.endpoint.at for deployment in policy.deployments}
-        self._for_s = affinity.for_s
+        self._for_s = float(affinity.for_s)
         self._known.tell = self._tell
         if not self._listening:
             self._listening = True

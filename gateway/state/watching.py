@@ -10,7 +10,8 @@ from math import inf
 from typing import TYPE_CHECKING
 
 from gateway.core.decide import Decision
-from gateway.core.exchange import Attempt, Ended, Fault, Outcome, Request, Scope, Usage
+from gateway.core.exchange import Attempt, Ended, Fault, Outcome, Request, Scope
+from gateway.core.usage import Usage
 from gateway.ports import Clock, Opened, Opening, Upstream
 from gateway.state.live import FULL_S, NO_ROOM, LocalLive
 

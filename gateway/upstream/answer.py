@@ -11,7 +11,8 @@ from typing import Any, ClassVar
 
 import orjson
 
-from gateway.core.exchange import Ended, Outcome, Usage
+from gateway.core.exchange import Ended, Outcome
+from gateway.core.usage import Usage
 from gateway.upstream import outcomes, usage
 from gateway.upstream.call import Failure
 from gateway.upstream.calling import Calling

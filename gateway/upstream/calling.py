@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from gateway.core.bounds import Bounds
-from gateway.core.exchange import Ended, Fault, Outcome, Request, Usage
+from gateway.core.exchange import Ended, Fault, Outcome, Request
+from gateway.core.usage import Usage
 from gateway.ports import Client, Clock, Opened
 from gateway.upstream import outcomes, usage
 from gateway.upstream.call import Failure

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import orjson
 
-from gateway.core.exchange import Usage
+from gateway.core.usage import Usage
 from gateway.upstream.dialects.messages import short_id, thinking_text
 from gateway.upstream.outcomes import BAD_FINISHES, FINISHES
 from gateway.upstream.usage import as_openai

@@ -14,7 +14,8 @@ from typing import Any, ClassVar
 
 import orjson
 
-from gateway.core.exchange import Outcome, Request, Usage
+from gateway.core.exchange import Outcome, Request
+from gateway.core.usage import Usage
 from gateway.upstream import outcomes, usage
 from gateway.upstream.answer import counted, is_error, says_nothing, served
 from gateway.upstream.calling import Setting

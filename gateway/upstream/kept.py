@@ -10,7 +10,8 @@ from typing import Any, Final
 
 import orjson
 
-from gateway.core.exchange import Ended, Outcome, Request, Usage
+from gateway.core.exchange import Ended, Outcome, Request
+from gateway.core.usage import Usage
 from gateway.upstream.canonical import ANSWER, CHUNK, as_events
 from gateway.upstream.streamed import events_of, put_together, whole_of
 

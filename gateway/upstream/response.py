@@ -8,7 +8,7 @@ Rule 3: framing that two readers could take in two ways is an error: two lengths
 
 import asyncio
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import httptools
 
@@ -47,6 +47,10 @@ have; the parser need not see it, as it would be after it where it was before. F
 def report(error: BaseException) -> None:
     """Tell the event loop's exception handler of a listener's defect, which must not become an upstream's fault."""
     asyncio.get_running_loop().call_exception_handler({"message": "a listener to an upstream's answer raised", "exception": error})
+
+
+def _ignore(data: bytes) -> None:
+    """What a reader that has been closed does with what comes."""
 
 
 class ResponseReader:
@@ -98,8 +102,8 @@ class ResponseReader:
         self._head_bytes = 0
         self._head_bytes_max = head_bytes_max
         self._last = b""
-        self._parser = httptools.HttpResponseParser(self)
-        self.feed = self._parser.feed_data
+        self._parser: Any = httptools.HttpResponseParser(self)
+        self.feed: Callable[[bytes], None] = self._parser.feed_data
 
     def take_by(self, shortcut: Shortcut | None) -> None:
         """Ask `shortcut` from the next read on that follows the end of a chunk; None: ask none."""
@@ -147,7 +151,7 @@ class ResponseReader:
         self.stage = REFUSED
         self.shortcut = None
         self.between = False
-        del self._parser, self.feed
+        self._parser, self.feed = None, _ignore
 
     def _refuse(self, code: str, detail: str) -> None:
         if self.stage < DONE:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from gateway.core.exchange import Usage
+from gateway.core.usage import Usage
 from gateway.upstream import canonical
 from gateway.upstream import usage as tokens
 from gateway.upstream.canonical import Identity, Seen

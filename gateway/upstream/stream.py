@@ -18,7 +18,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import ClassVar, Final
 
-from gateway.core.exchange import Ended, Fault, Outcome, Request, Usage
+from gateway.core.exchange import Ended, Fault, Outcome, Request
+from gateway.core.usage import Usage
 from gateway.ports import Client
 from gateway.upstream import outcomes
 from gateway.upstream.answer import judge

@@ -5,7 +5,7 @@ from typing import Any, Protocol, TypeVar
 
 import orjson
 
-from gateway.core.exchange import Usage
+from gateway.core.usage import Usage
 from gateway.upstream.canonical import DONE_EVENT, Identity, usage_event
 from gateway.upstream.sse import DONE, fields
 from gateway.upstream.usage import as_openai

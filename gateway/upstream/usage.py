@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any, Final
 
-from gateway.core.exchange import Usage
+from gateway.core.usage import Usage
 
 TOKENS_MAX: Final = 50_000_000
 """Of one exchange, input or output: fifty times the largest window there is. More is a defect of whoever counted."""

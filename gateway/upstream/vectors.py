@@ -18,7 +18,8 @@ from typing import Any, Final
 
 import orjson
 
-from gateway.core.exchange import Ended, Outcome, Request, Usage
+from gateway.core.exchange import Ended, Outcome, Request
+from gateway.core.usage import Usage
 from gateway.ports import Opened
 from gateway.upstream import outcomes, usage
 from gateway.upstream.answer import AnswerCall, is_error, served

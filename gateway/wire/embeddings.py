@@ -77,7 +77,8 @@ _ONLY_TEXT: Final = {str}
 def check(body: Mapping[str, Any]) -> None:
     """Raises Problem (400) for the first field of a type or shape that can't be."""
     check_types(body, _TYPES, ("model", "input"))
-    if body.get("encoding_format") not in (None, *FORMATS):
+    encoding_format = body.get("encoding_format")
+    if encoding_format is not None and encoding_format not in FORMATS:
         wanted = f"`encoding_format` must be {_TYPES['encoding_format'][1]}"
         raise Problem(400, "invalid_value", wanted, "encoding_format")
     dimensions = body.get("dimensions")

@@ -59,11 +59,15 @@ class Stream(Enum):
 class DataPlane(asyncio.Protocol):
     """The protocol class that uvicorn makes one of for each connection."""
 
-    plane: Plane  # set on a subclass by `wire.server`
-
     def __init__(
-        self, config: Config, server_state: ServerState, app_state: dict[str, Any], _loop: asyncio.AbstractEventLoop | None = None
+        self,
+        plane: Plane,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
+        self.plane = plane
         self.loop = _loop or asyncio.get_running_loop()
         self.bounds = self.plane.world.bounds
         self.state = server_state
@@ -93,7 +97,7 @@ class DataPlane(asyncio.Protocol):
         self._runner: asyncio.Task[None] | None = None  # runs all exchanges of this connection
         self._task: asyncio.Task[None] | None = None  # the runner, while there is an exchange
         self._turn: asyncio.Future[None]  # what the runner waits for between them
-        self._up: Incoming  # whose turn it is
+        self._up: Incoming | None = None  # whose turn it is
         self._waiting: deque[Incoming] = deque()
         self._chunked = True
         self._bodiless = False
@@ -380,8 +384,8 @@ class DataPlane(asyncio.Protocol):
             await self._turn
 
     async def _exchange(self) -> None:
-        incoming = self._up
-        del self._up  # nor is it kept by who waits for the next one
+        incoming, self._up = self._up, None  # nor is it kept by who waits for the next one
+        assert incoming is not None
         try:
             answer = await self.plane.handle(incoming, self)
         except asyncio.CancelledError:

@@ -5,6 +5,7 @@ import contextlib
 import math
 import socket
 from collections.abc import Generator
+from functools import partial
 from typing import Final, cast
 
 import uvicorn
@@ -36,10 +37,9 @@ class Server:
         self.plane = plane
         self._listener = listener
         self._tick_s = tick_s
-        protocol = type("BoundDataPlane", (DataPlane,), {"plane": plane})
         config = uvicorn.Config(
             _no_asgi,
-            http=protocol,
+            http=cast("type[asyncio.Protocol]", partial(DataPlane, plane)),
             ws="none",
             lifespan="off",
             interface="asgi3",

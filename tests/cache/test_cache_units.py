@@ -21,10 +21,11 @@ from gateway.config.compile import Loaded, load
 from gateway.core.bounds import Bounds
 from gateway.core.caching import Keeping, authorised, keeping
 from gateway.core.decide import Decision, decide
-from gateway.core.exchange import ANY, Ended, Fault, Needs, Outcome, Recall, Request, Usage, Wish
+from gateway.core.exchange import ANY, Ended, Fault, Needs, Outcome, Recall, Request, Wish
 from gateway.core.facts import NO, RequestFacts
 from gateway.core.live import ALL_WELL
 from gateway.core.policy import Caching, FactTest, Keeper, Places, Policy
+from gateway.core.usage import Usage
 from gateway.core.view import View
 from gateway.state.cache.cache import SharedCache
 from gateway.state.cache.looked import Found

@@ -19,10 +19,11 @@ from store_servers import Server
 from gateway.core.answer import Answer
 from gateway.core.bounds import Bounds
 from gateway.core.decide import Decision
-from gateway.core.exchange import ANY, Attempt, Ended, Fault, Needs, Outcome, Recall, Request, Scope, Usage, Wish
+from gateway.core.exchange import ANY, Attempt, Ended, Fault, Needs, Outcome, Recall, Request, Scope, Wish
 from gateway.core.facts import NO, YES, RequestFacts
 from gateway.core.policy import Caching, FactTest, Keeper, LabelTest, Places, Policy, Rule, Semantic, Snapshot
 from gateway.core.terms import Effect
+from gateway.core.usage import Usage
 from gateway.core.view import View
 from gateway.pipeline import World, exchange
 from gateway.ports import Client

@@ -9,7 +9,8 @@ from small_world import NOW, snapshot
 
 from gateway.core.accounts import Book, Terms
 from gateway.core.charging import Counted, Unit, charged, micro_usd, ticket
-from gateway.core.exchange import Attempt, Ended, Fault, Outcome, Tried, Usage
+from gateway.core.exchange import Attempt, Ended, Fault, Outcome, Tried
+from gateway.core.usage import Usage
 
 SERVED = Outcome(Ended.SERVED, status=200, usage=Usage(uncached=80, cached=20, output=7, reported=True))
 THROTTLED = Outcome(Ended.THROTTLED, Fault.UPSTREAM, status=429)

@@ -6,9 +6,10 @@ import pytest
 from worlds import decided, place, request_facts, world
 
 from gateway.core.decide import Decision
-from gateway.core.exchange import Attempt, Ended, Needs, Outcome, Request, Scope, Tried, Usage
+from gateway.core.exchange import Attempt, Ended, Needs, Outcome, Request, Scope, Tried
 from gateway.core.failover import failover, reachable
 from gateway.core.settlement import Settlement, settle
+from gateway.core.usage import Usage
 
 TWO_AT_ONE = world([place("a", model="m1"), place("a", model="m2"), place("b", model="m1"), place("c", model="m2")])
 FAILED = {scope: Outcome(Ended.FAILED, scope=scope) for scope in Scope}

@@ -6,11 +6,12 @@ from decimal import Decimal
 from small_world import NOW, snapshot
 
 from gateway.core.decide import Decision, decide
-from gateway.core.exchange import Attempt, Ended, Fault, Needs, Outcome, Request, Scope, Tried, Usage
+from gateway.core.exchange import Attempt, Ended, Fault, Needs, Outcome, Request, Scope, Tried
 from gateway.core.facts import NO, RequestFacts
 from gateway.core.live import ALL_WELL, LiveState
 from gateway.core.policy import Limits, Preference, Snapshot
 from gateway.core.settlement import Settlement, settle
+from gateway.core.usage import Usage
 from gateway.core.view import View
 
 SERVED = Outcome(Ended.SERVED, status=200, usage=Usage(uncached=80, cached=20, output=7, reported=True), finish="stop")

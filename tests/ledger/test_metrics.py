@@ -18,12 +18,13 @@ from small_world import NOW
 from gateway import __version__
 from gateway.core.budgets import Budget
 from gateway.core.decide import decide
-from gateway.core.exchange import Ended, Fault, Kept, Needs, Outcome, Recall, Recalled, Scope, Unlike, Usage
+from gateway.core.exchange import Ended, Fault, Kept, Needs, Outcome, Recall, Recalled, Scope, Unlike
 from gateway.core.limits import all_limits
 from gateway.core.live import LiveState
 from gateway.core.policy import Snapshot
 from gateway.core.settlement import Settlement
 from gateway.core.terms import OTHER
+from gateway.core.usage import Usage
 from gateway.core.view import View
 from gateway.ledger.families import COUNTERS, GAUGES, HISTOGRAMS, Labels
 from gateway.ledger.metrics import WorkerMeter, added

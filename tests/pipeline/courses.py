@@ -34,25 +34,12 @@ from gateway.core.bounds import Bounds
 from gateway.core.caching import Keeping
 from gateway.core.charging import Counted
 from gateway.core.decide import Decision
-from gateway.core.exchange import (
-    ANY,
-    Attempt,
-    Ended,
-    Fault,
-    Kept,
-    Needs,
-    Outcome,
-    Recall,
-    Recalled,
-    Request,
-    Scope,
-    Usage,
-    Wish,
-)
+from gateway.core.exchange import ANY, Attempt, Ended, Fault, Kept, Needs, Outcome, Recall, Recalled, Request, Scope, Wish
 from gateway.core.facts import NO, YES, RequestFacts
 from gateway.core.live import LiveState
 from gateway.core.policy import Caching
 from gateway.core.settlement import Settlement
+from gateway.core.usage import Usage
 from gateway.core.view import View
 from gateway.pipeline import World
 from gateway.ports import Callback, Client, Flow

@@ -13,11 +13,13 @@ from gateway.core.accounts import Bucket, Terms
 from gateway.core.answer import OVER_BUDGET, Problem, refused
 from gateway.core.budgets import MONEY, TOKENS, Budget, WhenSpent
 from gateway.core.decide import Verdict
-from gateway.core.exchange import Ended, Fault, Outcome, Usage
+from gateway.core.exchange import Ended, Fault, Outcome
 from gateway.core.limits import span
 from gateway.core.live import LiveState
 from gateway.core.pricing import Capacity, Price
-from gateway.core.rates import UNLIMITED, Rate, Rates
+from gateway.core.rates import Rate, Rates
+from gateway.core.unlimited import UNLIMITED
+from gateway.core.usage import Usage
 from gateway.state.accounts.local import LocalAccounts
 from gateway.state.limits import AccountHold, AccountLimiter
 

@@ -14,7 +14,8 @@ from gateway.core.answer import OVER_BUDGET, OVER_QUOTA, OVER_RATE, refused
 from gateway.core.budgets import MONEY, Budget
 from gateway.core.exchange import Ended, Fault, Outcome
 from gateway.core.pricing import Peak, Plan, Quota
-from gateway.core.rates import UNLIMITED, Rate, Rates
+from gateway.core.rates import Rate, Rates
+from gateway.core.unlimited import UNLIMITED
 from gateway.state.accounts.local import LocalAccounts
 from gateway.state.limits import AccountHold, AccountLimiter
 

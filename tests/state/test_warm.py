@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from limited import asking
 from small_world import NOW, snapshot
 
-from gateway.core.exchange import Attempt, Ended, Outcome, Request, Usage
+from gateway.core.exchange import Attempt, Ended, Outcome, Request
 from gateway.core.live import ALL_WELL, Blocked, LiveState
 from gateway.core.policy import Affinity
+from gateway.core.usage import Usage
 from gateway.state.warm import HASHED_BYTES_MAX, MESSAGES_MAX, PLACES_MAX, Warm, WarmPrefixes, WarmTrail
 
 PLACES = {deployment.id: deployment for deployment in snapshot().policy.deployments}

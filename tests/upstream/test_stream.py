@@ -10,7 +10,8 @@ import pytest
 from relaying import FakeCall, FakeClient, chunk, chunks, counts, deployment, opened, play, request, said, sse
 
 from gateway.core.bounds import Bounds
-from gateway.core.exchange import Ended, Fault, Outcome, Scope, Usage
+from gateway.core.exchange import Ended, Fault, Outcome, Scope
+from gateway.core.usage import Usage
 from gateway.upstream.calling import Calling
 from gateway.upstream.stream import LINGER_S, StreamCall
 

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from relaying import Decided, FakeClient, FakeTransport, chunks, counts, deployment, opened, play, request, sse, upstreams
 from test_stream_chunking import WAYS, at_random, by_events
 
-from gateway.core.exchange import Attempt, Ended, Fault, Outcome, Request, Usage
+from gateway.core.exchange import Attempt, Ended, Fault, Outcome, Request
+from gateway.core.usage import Usage
 from gateway.upstream.dialects import DIALECTS, Unsendable, build_text
 from gateway.upstream.texts.kept import CompletionForm
 

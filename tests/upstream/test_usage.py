@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from gateway.core.exchange import Usage
+from gateway.core.usage import Usage
 from gateway.upstream.usage import TOKENS_MAX, Unusable, as_openai, estimate, read
 
 # name, usage, timings, what it comes to. The names say where each shape was seen or published.

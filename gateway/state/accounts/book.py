@@ -142,7 +142,7 @@ class LeasedBook(Leased):
         return self.lease.free >= amount
 
     def _back(self) -> None:
-        self.lease.free = 0
+        self.lease.free = 0.0
 
     def _turn(self, now: float) -> None:
         """Settle in the slice of `now` from here on, and forget slices that have left the window."""
@@ -159,7 +159,7 @@ class LeasedBook(Leased):
             if book.window == "rolling":
                 lease.free += gone
             else:
-                lease.free = book.amount // self._keeper.workers - lease.held
+                lease.free = float(book.amount // self._keeper.workers - lease.held)
 
     def _add_up(self) -> None:
         """Bring what was settled of late into the total of its slice."""

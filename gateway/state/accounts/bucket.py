@@ -127,5 +127,5 @@ class LeasedBucket(Leased):
     def _back(self) -> None:
         """What the share lacks is owed to the bucket, which has refilled meanwhile: but no more than was taken."""
         lacking = self._size - self.lease.free if self._terms.when_lost is WhenLost.SHARE else self._of.amount
-        self.lease.free = -int(min(self.lease.taken, max(0, lacking)))
+        self.lease.free = -float(int(min(self.lease.taken, max(0, lacking))))
         self.lease.taken = 0

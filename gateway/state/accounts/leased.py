@@ -83,7 +83,7 @@ class Leased(ABC):
         self.lease = Lease()
         self._rate = 0.0  # taken per second, of late
         self._ahead = 0  # how much should be leased ahead of need
-        self._rest: float = terms.of.amount  # in the store, for whoever takes it, when last heard of
+        self._rest: float = float(terms.of.amount)  # in the store, for whoever takes it, when last heard of
         self._heard = -inf  # when that was
         self._contact = -inf  # when a message was last sent
         self._used_at = keeper.now()
@@ -206,11 +206,11 @@ class Leased(ABC):
         self._heard = now
         self._learn(answer, now)
         if not self._lost:
-            self._rest = int(answer[1])
+            self._rest = float(int(answer[1]))
             self.lease.free += int(answer[0])
             self._tell(now)
         elif now >= self._retry:
-            self._rest = int(answer[1])
+            self._rest = float(int(answer[1]))
             self._lost = False
             self.ease()
             self._back()
@@ -280,7 +280,7 @@ class Leased(ABC):
         """Have `kept` free. What is given back is in the store from here on, and what is owed is not: `left` is the same before the
         store answers as after it."""
         self._rest += self.lease.free - kept
-        self.lease.free = kept
+        self.lease.free = float(kept)
 
     @abstractmethod
     def _message(self, kept: int, need: int, least: int, ahead: int) -> Asked:
@@ -352,12 +352,13 @@ class Leased(ABC):
             self.lease.taken = 0
         idle = now - self._used_at > IDLE_S
         self._ahead = 0 if idle else max(AHEAD_TIMES * self.lease.last, AHEAD_TIMES * need, ceil(self._rate * AHEAD_S))
-        self.lease.least, self.lease.most = self._ahead // 2, 2 * self._ahead  # it asks for more below, and gives back above
+        # it asks for more below, and gives back above
+        self.lease.least, self.lease.most = float(self._ahead // 2), 2.0 * self._ahead
 
     def ease(self) -> None:
         """It is to say and ask what it has to: until it has, nothing more is to be done for it than to count."""
         if not self._lost:
-            self.lease.least, self.lease.most = 0, inf
+            self.lease.least, self.lease.most = 0.0, inf
 
     def _kept(self) -> int:
         """How much of what is free stays so: nothing if nobody has used it since the last look, for then it is leased anew, if

@@ -35,12 +35,12 @@ class Lease:
     __slots__ = ("free", "held", "last", "least", "most", "since", "taken", "until", "used")
 
     def __init__(self) -> None:
-        self.free: float = 0  # leased, and not taken; below 0: more was used than was held
+        self.free: float = 0.0  # leased, and not taken; below 0: more was used than was held
         self.held = 0  # taken, and not settled
         self.taken = 0  # since the last message
         self.last = 1  # how much was taken last
         self.used = 0  # settled of a book, and not in its totals yet
-        self.least: float = 0  # with less than that left, the account has something to do; infinity: always, as the store is lost
+        self.least: float = 0.0  # with less than that left, the account has something to do; infinity: always, as the store is lost
         self.most: float = inf  # and with more than that
         self.since = self.until = 0.0  # UTC seconds: the slice of a book's window that `used` is of
 

@@ -88,10 +88,10 @@ class LeasedSlots(Leased):
 
     def _parted(self, now: float) -> None:
         share = max(1, self._terms.of.amount // self._keeper.workers)
-        self.lease.free = share - self.lease.held if self._terms.when_lost is WhenLost.SHARE else 0
+        self.lease.free = float(share - self.lease.held) if self._terms.when_lost is WhenLost.SHARE else 0.0
 
     def _resized(self, more: int) -> None:
         self._parted(0)
 
     def _back(self) -> None:
-        self.lease.free = 0
+        self.lease.free = 0.0

@@ -2,7 +2,8 @@
 
 from typing import Protocol
 
-from gateway.core.exchange import Outcome, Request, Usage
+from gateway.core.exchange import Outcome, Request
+from gateway.core.usage import Usage
 
 
 class Form(Protocol):

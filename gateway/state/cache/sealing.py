@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from gateway.core.exchange import Usage
+from gateway.core.usage import Usage
 
 VERSION: Final = 1  # of the form of values; another one does not open
 NONCE_BYTES: Final = 12  # random: a scope's key seals far fewer than the 2^32 values that are safe

@@ -2,7 +2,8 @@
 
 from typing import Any, Final
 
-from gateway.core.exchange import Outcome, Request, Usage
+from gateway.core.exchange import Outcome, Request
+from gateway.core.usage import Usage
 from gateway.upstream import usage
 from gateway.upstream.answer import AnswerCall
 from gateway.upstream.calling import Setting

@@ -8,7 +8,8 @@ from typing import Any, Final
 
 import orjson
 
-from gateway.core.exchange import Ended, Outcome, Request, Usage
+from gateway.core.exchange import Ended, Outcome, Request
+from gateway.core.usage import Usage
 from gateway.upstream.streamed import events_of, put_together, whole_of
 from gateway.upstream.texts.shape import TEXT, as_events
 

@@ -8,7 +8,7 @@ that are worked out here count from where the completion begins, as vLLM has it.
 from collections.abc import Mapping
 from typing import Any, Final
 
-from gateway.core.exchange import Usage
+from gateway.core.usage import Usage
 from gateway.upstream import usage
 from gateway.upstream.canonical import Identity, NotCanonical, Seen, choices_of, event, mend_envelope, mend_finish, pieces_of
 from gateway.upstream.shape import Shape, read_usage, wanted

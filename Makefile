@@ -3,8 +3,9 @@ VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 ARGS ?=
+NATIVE_TESTS ?= tests/clients tests/app
 
-.PHONY: demo test lint types test-only bench lock clean
+.PHONY: demo test lint types test-only native test-native bench lock clean
 
 demo: $(VENV)/.demo
 	@$(BIN)/python -m gateway demo $(ARGS)
@@ -14,7 +15,7 @@ test: lint
 	@$(MAKE) --no-print-directory -j2 types test-only
 
 lint: $(VENV)/.dev
-	@$(BIN)/ruff check gateway tests
+	@$(BIN)/ruff check gateway tests scripts
 	@$(BIN)/lint-imports --no-logo 2>&1 | tail -n 25
 
 types: $(VENV)/.dev
@@ -24,7 +25,15 @@ types: $(VENV)/.dev
 test-only: $(VENV)/.dev
 	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
 
-bench: $(VENV)/.dev
+# The data path compiled, and the command `gateway-native`. Needs a C compiler.
+native: build/native/.made
+
+# Whole gateways and real clients, on what was compiled: no copy of the source is in the way of what is imported.
+test-native: native
+	@cd build/native && PYTHONSAFEPATH=1 PYTHONPATH=. $(abspath $(BIN))/python -c 'import sys, gateway.pipeline as of; sys.exit(not of.__file__.endswith(".so"))'
+	@PYTHONDONTWRITEBYTECODE= PYTHONSAFEPATH=1 PYTHONPATH=$(CURDIR)/build/native $(BIN)/python -m pytest -n 2 --dist worksteal $(NATIVE_TESTS) $(ARGS)
+
+bench: native
 	@$(BIN)/python tests/bench/ratios.py $(ARGS)
 
 # A demo needs less than the tests do; whoever has the latter has the former.
@@ -34,6 +43,10 @@ $(VENV)/.demo: locks/demo.txt locks/engine.txt pyproject.toml
 
 $(VENV)/.dev: locks/dev.txt locks/engine.txt pyproject.toml tests/node/package-lock.json
 	@scripts/setup $(PYTHON) $(VENV) locks/dev.txt
+	@touch $@
+
+build/native/.made: $(VENV)/.dev scripts/native.py $(shell find gateway -name '*.py')
+	@$(BIN)/python scripts/native.py
 	@touch $@
 
 # After changing dependencies in pyproject.toml. Needs `uv`.

@@ -11,7 +11,6 @@ import ipaddress
 import os
 import signal
 import socket
-import sys
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field, replace
@@ -24,6 +23,7 @@ import orjson
 
 from gateway import cordons, defects, revocations
 from gateway.checks import Checks
+from gateway.children import python, surroundings
 from gateway.clock import SystemClock
 from gateway.config.secrets import Secrets, resolve_secrets
 from gateway.control.tokens import NOBODY, Tokens
@@ -31,7 +31,7 @@ from gateway.cordons import Cordons, read_cordoned
 from gateway.core.policy import Deployment, Endpoint, Policy, Snapshot
 from gateway.crew import Crew
 from gateway.descriptors import FEWEST, lacking, needed, raise_limit, spare, tell
-from gateway.fleet import Fleet, InForce, surroundings
+from gateway.fleet import Fleet, InForce
 from gateway.ledger.changes import ChangeLog
 from gateway.ledger.decisions import IDENTIFIER
 from gateway.machine import machine_of
@@ -327,7 +327,7 @@ async def explained(settings: ServeSettings, decision: str) -> tuple[int, Mappin
     """
     if not IDENTIFIER.fullmatch(decision):
         return 404, "no decision goes by such an id"
-    command = [sys.executable, "-m", "gateway", "policy", "explain", "--json", f"--decision={decision}"]
+    command = [*python("gateway"), "policy", "explain", "--json", f"--decision={decision}"]
     command += ["--ledger", str(settings.state / "ledger")]
     command += ["--policies", str(settings.folder)] if settings.folder is not None else []
     nothing, pipe = asyncio.subprocess.DEVNULL, asyncio.subprocess.PIPE

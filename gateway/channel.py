@@ -16,6 +16,7 @@ from gateway.core.caching import Spot
 from gateway.core.live import Checked
 from gateway.core.policy import Snapshot
 from gateway.pace import PACE, Pace
+from gateway.pickled import pickled
 
 _LENGTH: Final = struct.Struct("!I")
 AT_ONCE_BYTES_MAX: Final = 65_536  # of a command: 3 ms of an event loop. A snapshot with 10,000 keys is 2 MB, read beside the loop
@@ -105,7 +106,7 @@ Command = Start | Prepare | Commit | Abandon | Cordon | Health | Revoke | Share 
 
 def pack(command: Command) -> bytes:
     """A command as it goes over the wire."""
-    body = pickle.dumps(command)
+    body = pickled(command)
     return _LENGTH.pack(len(body)) + body
 
 

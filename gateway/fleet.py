@@ -8,10 +8,8 @@ serves nobody, and would otherwise stay so.
 
 import asyncio
 import contextlib
-import os
 import socket
 import subprocess
-import sys
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +17,7 @@ from typing import Any, Final
 
 from gateway import defects
 from gateway.channel import Abandon, Commit, Cordon, Drain, Health, Prepare, Revoke, Share, Start, pack, read_report
+from gateway.children import python, surroundings
 from gateway.core.caching import spot_of
 from gateway.core.live import Checked
 from gateway.core.policy import Snapshot
@@ -28,9 +27,6 @@ from gateway.pace import PACE, Pace
 from gateway.refused import in_words
 from gateway.rounds import Rounds
 
-INHERITED: Final = frozenset({
-    "PATH", "PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "LANG", "LC_ALL", "TZ", "TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR",
-})  # fmt: skip
 RESPAWN_S_MAX: Final = 30.0  # the longest pause before a worker is replaced: one that can't start must not eat the machine
 STEADY_S: Final = 60.0  # a worker that has lived so long was no false start
 ANSWER_S_MAX: Final = 10.0  # for a worker to prepare, and again to commit: a loop that has not turned by then serves nobody
@@ -232,8 +228,7 @@ class Fleet:
         """A new worker, which waits for its first command, and our end of its channel. Raises OSError, and then there is none."""
         ours, theirs = socket.socketpair()
         with theirs:
-            command = [sys.executable, "-m", "gateway.worker"]
-            command += ["--listener", str(self._listener.fileno()), "--channel", str(theirs.fileno())]
+            command = [*python("gateway.worker"), "--listener", str(self._listener.fileno()), "--channel", str(theirs.fileno())]
             try:
                 # spawned, not forked; a blocking call, but of a millisecond, and before or between lives of a worker
                 popen = subprocess.Popen(  # noqa: ASYNC220
@@ -421,8 +416,3 @@ class Fleet:
     def _tell(self) -> None:
         self._news.set()
         self._news = asyncio.Event()
-
-
-def surroundings() -> dict[str, str]:
-    """What a child of ours has to know: where Python, its packages and CA files are. No credential is among it."""
-    return {name: os.environ[name] for name in INHERITED if name in os.environ}

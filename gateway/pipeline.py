@@ -85,6 +85,8 @@ class Course:
     hold: Hold = UNLIMITED  # of limits
     trail: Trail | None = None
     tried: list[Tried] = field(default_factory=list)
+    outcome: Outcome | None = None  # of the attempt under way; stays so when cancelled
+    first_content: float = 0.0  # when it came, of that attempt; 0: it has not
     place: Place | None = None  # in the cache
     semantic: Semantic | None = None  # to which like requests its answer may be given
     recalled: Recalled | None = None  # and what was there
@@ -109,14 +111,16 @@ async def exchange(world: World, view: View, request: Request, client: Client) -
     trail = None if world.warmth is None else world.warmth.trail(request)
     decision = decide(view, request.facts, request.needs, state if trail is None else trail.live(state), world.draw())
     course = Course(world, request, decision, client, trail=trail)
-    answer: Answer | None = None  # stays so when cancelled
     try:
-        answer = await _admitted(course) if decision.routes else _said(course, refused(decision, request.began))
-    except Exception as error:  # noqa: BLE001 - whatever our bug is, the client is answered and the exchange settled
-        world.defect(error)
-        answer = _said(course, DEFECT)
-    finally:
-        _settled(course, answer or _cut_off(course))
+        try:
+            answer = await _admitted(course) if decision.routes else _said(course, refused(decision, request.began))
+        except Exception as error:  # noqa: BLE001 - whatever our bug is, the client is answered and the exchange settled
+            world.defect(error)
+            answer = _said(course, DEFECT)
+    except BaseException:  # cancelled
+        _settled(course, _cut_off(course))
+        raise
+    _settled(course, answer)
     return answer
 
 
@@ -140,8 +144,7 @@ def _settled(course: Course, answer: Answer) -> None:
             world.meter.settled(settlement)
     except Exception as error:  # noqa: BLE001
         world.defect(error)
-    finally:
-        course.hold.settle(settlement, now)
+    course.hold.settle(settlement, now)
 
 
 async def _admitted(course: Course) -> Answer:
@@ -301,42 +304,50 @@ async def _serve(course: Course) -> Answer:
 async def _attempt(course: Course, attempt: Attempt) -> Answer | None:
     """One call to one route; None: it ended before any content, and what it ended with is the last of `tried`."""
     world, request, client, place = course.world, course.request, course.client, course.place
-    began, first_content = world.clock.now(), 0.0
+    began = world.clock.now()
     course.tried.append(Tried(attempt, BROKEN, began, began))  # named before it is contacted, whatever happens next
     opening = world.upstream.open(course.decision, attempt, request)
-    outcome: Outcome | None = None  # stays so when cancelled
+    course.outcome, course.first_content = None, 0.0
     try:
         opened = await _first_content(course, opening)
         if isinstance(opened, Outcome):
-            outcome = opened
+            course.outcome = opened
             return None
-        first_content = world.clock.now()
+        course.first_content = world.clock.now()
         if not request.stream:
             outcome, body = opened.outcome(), opened.body
+            course.outcome = outcome
             if place is not None:
                 _safely(course, place.keep, attempt, outcome, body)
             headers = disclosed(course, attempt.deployment, attempt.number, opening.dropped)
             return Answer(OK, body, headers=headers, usage=outcome.usage, made_at=attempt.deployment.id)
         course.begin_stream(disclosed(course, attempt.deployment, attempt.number, opening.dropped))
         outcome = await opened.relay(client if place is None else _safely(course, place.collecting, client) or client)
+        course.outcome = outcome
         if place is not None and outcome.ended is Ended.SERVED:
             _safely(course, place.keep, attempt, outcome, None)
         if outcome.ended is Ended.CLIENT_GONE:
             return gone()
         return course.end_stream(cut_short(outcome) if outcome.ended is not Ended.SERVED else None, outcome.usage)
     except Exception:
-        outcome = outcome or BROKEN
+        course.outcome = course.outcome or BROKEN
         raise
     finally:
         opening.abort()
-        if outcome is None:
-            outcome = _cancelled(course, opening)
-        ended = world.clock.now()
-        course.tried[-1] = Tried(attempt, outcome, began, ended, first_content, opening.address, opening.dropped)
-        course.hold.attempted(outcome, ended)
-        if course.trail is not None and first_content:
-            course.trail.read(attempt, outcome, ended)
-        world.live.report(attempt, outcome, ended, first_content - began if first_content else None, request.stream)
+        _attempted(course, attempt, opening, began)
+
+
+def _attempted(course: Course, attempt: Attempt, opening: Opening, began: float) -> None:
+    """Say of an attempt how it has ended, to all who want to know."""
+    outcome = course.outcome
+    if outcome is None:
+        outcome = _cancelled(course, opening)
+    world, first_content, ended = course.world, course.first_content, course.world.clock.now()
+    course.tried[-1] = Tried(attempt, outcome, began, ended, first_content, opening.address, opening.dropped)
+    course.hold.attempted(outcome, ended)
+    if course.trail is not None and first_content:
+        course.trail.read(attempt, outcome, ended)
+    world.live.report(attempt, outcome, ended, first_content - began if first_content else None, course.request.stream)
 
 
 def _cancelled(course: Course, opening: Opening) -> Outcome:

@@ -85,7 +85,7 @@ def _rooms(decision: Decision, workers: int) -> Iterator[Limiting]:
 
 def _of_caller(decision: Decision) -> Iterator[tuple[Limit, str, str]]:
     snapshot, facts = decision.view.snapshot, decision.facts
-    for key in facts.key & snapshot.access.keys.keys() if len(facts.key) == 1 else ():
+    for key in facts.key.intersection(snapshot.access.keys) if len(facts.key) == 1 else ():
         limits = of_caller(snapshot.access, key)
         yield from ((limit, WAITS, "") for limit in limits.rates)
         yield from ((limit, _spent(limit), "") for limit in limits.budgets)

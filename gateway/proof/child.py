@@ -5,10 +5,10 @@ Only `gate.judge` calls it. Whatever a library prints goes to the error output: 
 
 import argparse
 import os
-import pickle
 import sys
 from pathlib import Path
 
+from gateway.pickled import pickled
 from gateway.proof.judging import judged
 
 
@@ -21,7 +21,7 @@ def main() -> int:
     options = parser.parse_args()
     with os.fdopen(os.dup(1), "wb") as pipe:
         os.dup2(2, 1)
-        pickle.dump(judged(options.folder, options.at, options.state), pipe)
+        pipe.write(pickled(judged(options.folder, options.at, options.state)))
     return 0
 
 

@@ -4,19 +4,17 @@ So neither YAML nor the solver stays in the memory of whoever asks, and a solver
 `gateway serve` asks at its start, a reload each time. Promise: `snapshot` is there if and only if it may serve.
 """
 
-import os
 import pickle
 import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from gateway.children import python, surroundings
 from gateway.core.policy import Snapshot
 from gateway.proof.verdict import Verdict
 from gateway.refused import in_words
 
-NEEDED: Final = ("PATH", "PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "LANG", "LC_ALL", "TZ", "TMPDIR")
 """What a child has to know of its surroundings: where Python and its packages are. No credential is among it."""
 
 TIME_S_MAX: Final = 60.0  # of a child: a large policy takes 5 s, and who waits for a reload should not wait for ever
@@ -47,12 +45,11 @@ def judge(folder: Path, at: float | None = None, state: Path | None = None, *, t
     kept, and every claim is proved each time. Never raises for what is in the files, nor for a child that dies: it is all in
     `problems`.
     """
-    command = [sys.executable, "-m", "gateway.proof.child", str(folder)]
+    command = [*python("gateway.proof.child"), str(folder)]
     command += ["--at", repr(at)] if at is not None else []
     command += ["--state", str(state)] if state is not None else []
-    environment = {name: os.environ[name] for name in NEEDED if name in os.environ}
     try:
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=time_s_max, env=environment)
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=time_s_max, env=surroundings())
     except subprocess.TimeoutExpired:
         return Judged(None, (f"{folder}: proving its claims took more than {time_s_max:.0f} s; split the claims, or ask fewer",))
     except OSError as error:

@@ -140,9 +140,9 @@ def _mend_text(said: dict[str, Any], seen: Seen) -> None:
     elif content is not None and not isinstance(content, str):
         raise NotCanonical
     if "reasoning" in said:
-        thought = said.pop("reasoning")
-        if isinstance(thought, str) and thought and not said.get("reasoning_content"):
-            said["reasoning_content"] = thought
+        reasoning = said.pop("reasoning")
+        if isinstance(reasoning, str) and reasoning and not said.get("reasoning_content"):
+            said["reasoning_content"] = reasoning
         seen.changed = True
     if content or said.get("reasoning_content") or said.get("refusal") or said.get("audio"):
         seen.speaks = True

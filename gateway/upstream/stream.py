@@ -120,18 +120,22 @@ class StreamCall(Calling):
 
     def _on_complete(self) -> None:
         self._message_over = True
-        if self._final is not None or (self.result is not None and self.result is not self):
+        if self._is_over():
             return
         if self._whole:
             self._on_whole()
             return
         if left := self._splitter.end():
             self._take([left])
-        if self._final is None and (self.result is None or self.result is self):
+        if not self._is_over():
             if self._chunks.ended_well:
                 self._take([DONE])  # which it forgot
             else:
                 self._spoilt("ended_early" if self._chunks.known else "empty_answer")
+
+    def _is_over(self) -> bool:
+        """Whether how it ended is known."""
+        return self._final is not None or (self.result is not None and self.result is not self)
 
     def _on_broken(self, failure: Failure) -> None:
         self._message_over = True

@@ -68,7 +68,9 @@ def _usual(usage: Mapping[str, Any]) -> Usage | None:
     prompt: Any = usage.get("prompt_tokens")
     output: Any = usage.get("completion_tokens")
     total: Any = usage.get("total_tokens")
-    cached, written, reasoning = 0, 0, 0
+    cached: Any = 0
+    written: Any = 0
+    reasoning: Any = 0
     if inside := usage.get("prompt_tokens_details"):
         if inside.__class__ is not dict:
             return None

@@ -36,17 +36,17 @@ def declared(headers: Sequence[tuple[str, str]], body: object) -> Declared:
     if body is not None:
         if not isinstance(body, dict):
             raise Problem(400, "invalid_type", "`gateway` must be an object of facts", "gateway")
-        for name, value in body.items():
-            fact = BODY_NAMES.get(name)
+        for named, words in body.items():
+            fact = BODY_NAMES.get(named)
             if fact is None:
                 known = ", ".join(DECLARABLE)
-                where = f"gateway.{name[:64]}"
+                where = f"gateway.{named[:64]}"
                 raise Problem(400, "unknown_parameter", f"`{where}` is no fact; known are {known}", where)
-            words = value if isinstance(value, list) and fact in SETS else [value]
-            if not all(isinstance(word, str) for word in words):
+            said = words if isinstance(words, list) and fact in SETS else [words]
+            if not all(isinstance(word, str) for word in said):
                 wanted = "a word or a list of words" if fact in SETS else "a word"
-                raise Problem(400, "invalid_type", f"`gateway.{name}` must be {wanted}", f"gateway.{name}")
-            _take(found, fact, f"gateway.{name}", words)
+                raise Problem(400, "invalid_type", f"`gateway.{named}` must be {wanted}", f"gateway.{named}")
+            _take(found, fact, f"gateway.{named}", said)
     return tuple((fact, found[fact]) for fact in DECLARABLE if fact in found)
 
 

@@ -338,7 +338,10 @@ def test_one_pipeline_at_a_time(server: Plain) -> None:
 
     async def main() -> None:
         assert await at_once(LeasedAccounts) == 1
-        assert await at_once(Twice) > 1
+        for _ in range(20):  # whether two meet is up to the machine
+            if await at_once(Twice) > 1:
+                return
+        raise AssertionError("nobody noticed")
 
     asyncio.run(main())
 

@@ -25,7 +25,7 @@ BUGS = {
     "a call is left open": ("        opening.abort()\n", ""),
     "a call is left open when content never came": (
         "        opening.abort()\n",
-        "        if outcome is not None:\n            opening.abort()\n",
+        "        if course.outcome is not None:\n            opening.abort()\n",
     ),
     "the ledger learns of it afterwards": (
         "                world.ledger.begun(course.request, course.decision, attempt)\n",
@@ -36,12 +36,9 @@ BUGS = {
         '            return _said(course, Problem(503, "ledger_unavailable",',
         '            _ = (course, Problem(503, "ledger_unavailable",',
     ),
-    "an exchange that was cancelled is not settled": (
-        "    finally:\n        _settled(course, answer or",
-        "    else:\n        _settled(course, answer or",
-    ),
-    "what was held stays on hold": ("        course.hold.settle(settlement, now)\n", "        pass\n"),
-    "what was used is given back": ("        course.hold.settle(settlement, now)\n", "        course.hold.settle(None, now)\n"),
+    "an exchange that was cancelled is not settled": ("        _settled(course, _cut_off(course))\n        raise", "        raise"),
+    "what was held stays on hold": ("    course.hold.settle(settlement, now)\n", ""),
+    "what was used is given back": ("    course.hold.settle(settlement, now)\n", "    course.hold.settle(None, now)\n"),
     "whoever is over a limit is let in": (
         "return await _remembered(course) if said is None else _said(course, said)",
         "return await _remembered(course)",
@@ -59,7 +56,7 @@ BUGS = {
         "            course.tried.append(Tried(attempt, over, now, now))\n",
         "            course.tried.append(Tried(attempt, BROKEN, now, now)) if not course.tried else None\n",
     ),
-    "a place is held to the end": ("        course.hold.attempted(outcome, ended)\n", ""),
+    "a place is held to the end": ("    course.hold.attempted(outcome, ended)\n", ""),
     "what was kept is not authorised again": (
         "    deployment = authorised(course.decision, found.kept.deployment)\n",
         "    deployment = course.decision.routes[0].deployment\n",
@@ -96,7 +93,7 @@ BUGS = {
     ),
     "tried again after content": (
         "        if outcome.ended is Ended.CLIENT_GONE:\n",
-        "        if outcome.ended is Ended.CUT_SHORT:\n            outcome = SLOW\n            return None\n"
+        "        if outcome.ended is Ended.CUT_SHORT:\n            course.outcome = SLOW\n            return None\n"
         "        if outcome.ended is Ended.CLIENT_GONE:\n",
     ),
     "the next one serves too": (

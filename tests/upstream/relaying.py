@@ -8,12 +8,17 @@ from decimal import Decimal
 from typing import Any, TypeVar
 
 import orjson
+from small_world import Place, snapshot
 
 from gateway.core.bounds import Bounds
+from gateway.core.decide import Decision
 from gateway.core.exchange import Attempt, Needs, Request
 from gateway.core.facts import RequestFacts
+from gateway.core.live import LiveState
+from gateway.core.order import Route
 from gateway.core.policy import Deployment, Endpoint, Model, Places, Tls
 from gateway.core.pricing import Price, Tariff
+from gateway.core.view import Eligibility, View
 from gateway.ports import Callback, Flow
 from gateway.upstream.address import Address, address_of
 from gateway.upstream.call import Failure, Sink
@@ -124,16 +129,13 @@ class Clock:
         return NOW
 
 
-class Decided:
-    """As much of a decision as is asked for: its routes."""
-
-    def __init__(self, *deployments: Deployment) -> None:
-        self.routes = tuple(_Route(d) for d in deployments)
-
-
-class _Route:
-    def __init__(self, deployment: Deployment) -> None:
-        self.deployment = deployment
+def decided(*deployments: Deployment) -> Decision:
+    """A decision whose routes are these; nothing else of it means anything."""
+    view = View(snapshot({name: Place(80, "openai", "/v1") for name in ("one", "two", "three", "far")}, Bounds()), NOW)
+    asked = request()
+    nothing = Eligibility(0, 0, (), (), 0, 0, (), frozenset())
+    routes = tuple(Route(index, each) for index, each in enumerate(deployments))
+    return Decision(view, asked.facts, asked.needs, LiveState(), 0, nothing, 0, routes)
 
 
 # --- a transport that is fed by hand ------------------------------------------------------------------------------------------
@@ -218,7 +220,7 @@ def opened(dialect: str | Deployment, asked: Request | None = None, *, bounds: B
     """A call that is under way, and the fake's end of it. From within the test's loop."""
     to = deployment(dialect) if isinstance(dialect, str) else dialect
     transport = FakeTransport()
-    decision: Any = Decided(to)
+    decision = decided(to)
     call = upstreams(transport, to, bounds=bounds).open(decision, Attempt(1, to), asked or request(stream=True))
     return call, transport.calls[0]
 

@@ -13,7 +13,7 @@ from typing import Any, cast
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from relaying import Decided, FakeClient, chunk, deployment, play, request, sse, upstreams
+from relaying import FakeClient, chunk, decided, deployment, play, request, sse, upstreams
 from streams import SCRIPTS, Script
 from test_stream_chunking import by_events, relayed
 
@@ -107,7 +107,7 @@ class OneLine:
 async def over_a_line(dialect: str, reads: Iterable[bytes], reader: Any = None) -> tuple[bytes, Outcome, OneLine]:
     """What a client gets of an answer that is read in such pieces. `reader` is told of the connection's once there is one."""
     line, to = OneLine(), deployment(dialect)
-    decision: Any = Decided(to)
+    decision = decided(to)
     call = upstreams(line, to).open(decision, Attempt(1, to), request(stream=True))
     if reader is not None:
         reader(cast("Connection", line.connection))

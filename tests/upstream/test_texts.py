@@ -10,7 +10,7 @@ import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from relaying import Decided, FakeClient, FakeTransport, chunks, counts, deployment, opened, play, request, sse, upstreams
+from relaying import FakeClient, FakeTransport, chunks, counts, decided, deployment, opened, play, request, sse, upstreams
 from test_stream_chunking import WAYS, at_random, by_events
 
 from gateway.core.exchange import Attempt, Ended, Fault, Outcome, Request
@@ -114,7 +114,7 @@ def test_mistral_is_sent_one_text_and_zai_nothing() -> None:
 async def answered(dialect: str, body: Any, fields: dict[str, Any] | None = None) -> tuple[dict[str, Any], Outcome]:
     to = deployment(dialect)
     transport = FakeTransport()
-    decision: Any = Decided(to)
+    decision = decided(to)
     call = upstreams(transport, to).open(decision, Attempt(1, to), asked(fields))
     transport.calls[0].answer(body)
     found = await call.wait(None)

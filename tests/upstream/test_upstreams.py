@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import orjson
 import pytest
-from relaying import DIALECTS, SECRET, Decided, FakeClient, FakeTransport, Run, chunks, deployment, request, said, upstreams
+from relaying import DIALECTS, SECRET, FakeClient, FakeTransport, Run, chunks, decided, deployment, request, said, upstreams
 
 from gateway.core.bounds import Bounds
 from gateway.core.exchange import Attempt, Ended, Fault, Outcome, Request
@@ -31,7 +31,7 @@ class Place:
         self.upstreams: Upstreams = upstreams(transport, to, bounds=bounds)
 
     def open(self, asked: Request) -> Calling:
-        decision: Any = Decided(self.to)
+        decision = decided(self.to)
         return self.upstreams.open(decision, Attempt(1, self.to), asked)
 
     async def answer(self, **more: Any) -> tuple[Any, Outcome]:
@@ -166,7 +166,7 @@ def test_the_simulators_own_refusals(run: Run) -> None:
                 _, outcome = await here.answer()
                 assert (outcome.ended, outcome.fault, outcome.code) == (Ended.FAILED, Fault.OURS, "model_not_found"), dialect
             async with place(dialect) as here:
-                decision: Any = Decided(here.to)
+                decision = decided(here.to)
                 wrong = upstreams(here.transport, here.to, secret="wrong")
                 found = await wrong.open(decision, Attempt(1, here.to), request()).wait(None)
                 assert isinstance(found, Outcome)
@@ -290,7 +290,7 @@ def test_nobody_there(run: Run) -> None:
             port = sim.port
         to = deployment("openai", host="127.0.0.1", port=port)
         transport = Transport(asyncio.get_running_loop(), Bounds())
-        decision: Any = Decided(to)
+        decision = decided(to)
         call = upstreams(transport, to).open(decision, Attempt(1, to), request())
         found = await call.wait(None)
         assert isinstance(found, Outcome)
@@ -318,7 +318,7 @@ def test_nothing_is_sent_to_what_is_no_route(run: Run) -> None:
         transport = FakeTransport()
         routed, other = deployment("openai"), deployment("mistral")
         side: Upstream = upstreams(transport, routed, other)
-        decision: Any = Decided(routed)
+        decision = decided(routed)
         with pytest.raises(EgressRefused):
             side.open(decision, Attempt(1, other), request())
         assert transport.calls == []
@@ -335,7 +335,7 @@ def test_a_reload_makes_a_new_head(run: Run) -> None:
         side = upstreams(transport, old)
         new = replace(old, endpoint=replace(old.endpoint, path="/v2"))
         for to in (old, new, old):
-            decision: Any = Decided(to)
+            decision = decided(to)
             side.open(decision, Attempt(1, to), request())
         assert [call.payload.split(b" ")[1] for call in transport.calls] == [
             b"/v1/chat/completions",
@@ -350,7 +350,7 @@ def test_the_length_is_right_and_nothing_of_the_client_is_in_the_head(run: Run) 
     async def main() -> None:
         transport = FakeTransport()
         to = deployment("zai")
-        decision: Any = Decided(to)
+        decision = decided(to)
         asked = replace(
             request({"messages": [{"role": "user", "content": "Grüße, 你好\r\nx-evil: 1"}]}), client_id="from-the-client"
         )
@@ -367,7 +367,7 @@ def test_what_is_not_sent_is_an_opening_that_is_over(run: Run) -> None:
     async def main() -> None:
         transport = FakeTransport()
         to = deployment("llamacpp")
-        decision: Any = Decided(to)
+        decision = decided(to)
         image = {"type": "image_url", "image_url": {"url": "file:///etc/passwd"}}
         call = upstreams(transport, to).open(
             decision, Attempt(1, to), request({"messages": [{"role": "user", "content": [image]}]})
@@ -387,7 +387,7 @@ def test_dropped_fields_are_told(run: Run) -> None:
     async def main() -> None:
         transport = FakeTransport()
         to = deployment("mistral")
-        decision: Any = Decided(to)
+        decision = decided(to)
         call = upstreams(transport, to).open(decision, Attempt(1, to), request({"logit_bias": {"1": 1}, "user": "x"}))
         assert call.dropped == ("logit_bias", "user")
 

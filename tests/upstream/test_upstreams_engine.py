@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import orjson
 import pytest
-from relaying import Decided, FakeClient, deployment, request, said, upstreams
+from relaying import FakeClient, decided, deployment, request, said, upstreams
 
 from gateway.core.bounds import Bounds
 from gateway.core.exchange import Attempt, Ended, Outcome
@@ -52,7 +52,7 @@ def started(*, embeddings: bool = False) -> Iterator[Deployment]:
 async def asked(to: Deployment, api: str = "chat", **more: Any) -> tuple[Calling, Outcome, FakeClient]:
     transport = Transport(asyncio.get_running_loop(), Bounds())
     stream = bool(more.pop("stream", False))
-    decision: Any = Decided(to)
+    decision = decided(to)
     client = FakeClient()
     try:
         question = request({**QUESTION, **more}, stream=stream, wants_usage=stream)

@@ -4,6 +4,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 ARGS ?=
 NATIVE_TESTS ?= tests/clients tests/app
+COMPILED := PYTHONSAFEPATH=1 PYTHONPATH=$(CURDIR)/build/native
 
 .PHONY: demo test lint types test-only native test-native bench lock clean
 
@@ -30,8 +31,8 @@ native: build/native/.made
 
 # Whole gateways and real clients, on what was compiled: no copy of the source is in the way of what is imported.
 test-native: native
-	@cd build/native && PYTHONSAFEPATH=1 PYTHONPATH=. $(abspath $(BIN))/python -c 'import sys, gateway.pipeline as of; sys.exit(not of.__file__.endswith(".so"))'
-	@PYTHONDONTWRITEBYTECODE= PYTHONSAFEPATH=1 PYTHONPATH=$(CURDIR)/build/native $(BIN)/python -m pytest -n 2 --dist worksteal $(NATIVE_TESTS) $(ARGS)
+	@$(COMPILED) $(BIN)/python -c 'import gateway.pipeline as of; assert of.__file__.endswith(".so"), of.__file__'
+	@PYTHONDONTWRITEBYTECODE= $(COMPILED) $(BIN)/python -m pytest -n 2 --dist worksteal $(NATIVE_TESTS) $(ARGS)
 
 bench: native
 	@$(BIN)/python tests/bench/ratios.py $(ARGS)

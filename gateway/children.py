@@ -2,6 +2,7 @@
 
 import os
 import sys
+import sysconfig
 from pathlib import Path
 from typing import Final
 
@@ -9,6 +10,7 @@ INHERITED: Final = frozenset({
     "PATH", "PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "LANG", "LC_ALL", "TZ", "TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR",
 })  # fmt: skip
 HERE: Final = str(Path(__file__).parent.parent)
+INSTALLED: Final = HERE in (sysconfig.get_path("purelib"), sysconfig.get_path("platlib"))
 
 
 def python(module: str) -> list[str]:
@@ -19,4 +21,6 @@ def python(module: str) -> list[str]:
 def surroundings() -> dict[str, str]:
     """What a child of ours has to know: where Python, its packages, this gateway and CA files are. No credential is among it."""
     found = {name: os.environ[name] for name in INHERITED if name in os.environ}
-    return {**found, "PYTHONPATH": os.pathsep.join(filter(None, (HERE, found.get("PYTHONPATH"))))}
+    if not INSTALLED:  # then Python finds it, and packages that came before the standard library could stand in for parts of it
+        found["PYTHONPATH"] = os.pathsep.join(filter(None, (HERE, found.get("PYTHONPATH"))))
+    return found

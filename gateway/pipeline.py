@@ -315,15 +315,15 @@ async def _attempt(course: Course, attempt: Attempt) -> Answer | None:
             return None
         course.first_content = world.clock.now()
         if not request.stream:
-            outcome, body = opened.outcome(), opened.body
-            course.outcome = outcome
+            course.outcome = outcome = opened.outcome()
+            body = opened.body
             if place is not None:
                 _safely(course, place.keep, attempt, outcome, body)
             headers = disclosed(course, attempt.deployment, attempt.number, opening.dropped)
             return Answer(OK, body, headers=headers, usage=outcome.usage, made_at=attempt.deployment.id)
         course.begin_stream(disclosed(course, attempt.deployment, attempt.number, opening.dropped))
-        outcome = await opened.relay(client if place is None else _safely(course, place.collecting, client) or client)
-        course.outcome = outcome
+        listener = client if place is None else _safely(course, place.collecting, client) or client
+        course.outcome = outcome = await opened.relay(listener)
         if place is not None and outcome.ended is Ended.SERVED:
             _safely(course, place.keep, attempt, outcome, None)
         if outcome.ended is Ended.CLIENT_GONE:
@@ -338,7 +338,8 @@ async def _attempt(course: Course, attempt: Attempt) -> Answer | None:
 
 
 def _attempted(course: Course, attempt: Attempt, opening: Opening, began: float) -> None:
-    """Say of an attempt how it has ended, to all who want to know."""
+    """Say of an attempt how it has ended, to all who want to know. What that is stands in `course`, and is asked for here: within a
+    `finally`, compiled code would take a variable for what it is where nothing was raised."""
     outcome = course.outcome
     if outcome is None:
         outcome = _cancelled(course, opening)

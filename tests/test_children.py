@@ -7,19 +7,17 @@ from dataclasses import FrozenInstanceError, dataclass, field
 from pathlib import Path
 
 import pytest
-from small_world import Place, snapshot
+from small_world import snapshot
 
 import gateway
 from gateway.channel import Commit, Start, pack
 from gateway.children import python, surroundings
-from gateway.core.bounds import Bounds
 from gateway.pickled import pickled
 
 
 def test_what_lies_in_the_folder_that_we_are_in_is_not_imported(tmp_path: Path) -> None:
     (tmp_path / "gateway").mkdir()
     (tmp_path / "gateway" / "__init__.py").write_text("raise SystemExit('an impostor')")
-    (tmp_path / "told.py").write_text("raise SystemExit('an impostor')")
     done = subprocess.run([*python("gateway"), "--help"], cwd=tmp_path, env=surroundings(), capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     where = [sys.executable, "-P", "-c", "import gateway; print(gateway.__file__)"]
@@ -28,8 +26,7 @@ def test_what_lies_in_the_folder_that_we_are_in_is_not_imported(tmp_path: Path) 
 
 
 def test_a_command_arrives_as_it_was(tmp_path: Path) -> None:
-    world = snapshot({name: Place(9001, "mistral", "/v1") for name in ("one", "two", "three", "far")}, Bounds())
-    start = Start(3, world, {"one": "s3cret", "two": None}, str(tmp_path), True, revoked=frozenset({b"digest"}))
+    start = Start(3, snapshot(), {"one": "s3cret", "two": None}, str(tmp_path), True, revoked=frozenset({b"digest"}))
     assert pickle.loads(pickled(start)) == start
     assert pickle.loads(pack(Commit(7))[4:]) == Commit(7)
 

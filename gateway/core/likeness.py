@@ -77,16 +77,12 @@ def numbers(text: str) -> str:
 # --- how like ---------------------------------------------------------------------------------------------------------------
 
 
-@dataclass(unsafe_hash=True, slots=True, init=False)
+@dataclass(unsafe_hash=True, slots=True)
 class Embedding:
     """`halves` are its components, little-endian, two bytes each; `signs` one bit for each."""
 
     halves: Final[bytes]
     signs: Final[int]
-
-    def __init__(self, halves: bytes, signs: int) -> None:
-        self.halves = halves
-        self.signs = signs
 
     @property
     def dimensions(self) -> int:

@@ -15,8 +15,6 @@ from gateway.core.policy import Snapshot
 from gateway.proof.verdict import Verdict
 from gateway.refused import in_words
 
-"""What a child has to know of its surroundings: where Python and its packages are. No credential is among it."""
-
 TIME_S_MAX: Final = 60.0  # of a child: a large policy takes 5 s, and who waits for a reload should not wait for ever
 VERDICTS: Final = "verdicts"  # the folder in the state folder
 STDERR_LINES: Final = 5  # of a child that died: the last lines say why

@@ -5,8 +5,8 @@ Each runs alone on processor 0, load and upstream on processor 1, in turn: floor
 time (user and system) of the workers' process group, which a noisy neighbour disturbs less than wall time; a ratio is the median
 over the rounds. What the store beside the gateway takes is told apart. The gateway is the one that `make native` compiled. It serves
 50 deployments under 100 rules (world.py), with facts that differ in each request, keys, a ledger on disk and metrics on; then once
-more for a tenant with rates and budgets, and for one whose answers are kept. What those cost more, or less, is the median over many short turns with plain requests: a machine
-that is shared changes its speed within seconds by more than what is looked for.
+more for a tenant with rates and budgets, and for one whose answers are kept. What those cost more, or less, is the median over many
+short turns with plain requests: a machine that is shared changes its speed within seconds by more than what is looked for.
 """
 
 import argparse
@@ -183,8 +183,8 @@ def measure(folder: pathlib.Path, seconds: float, rounds: int) -> dict[str, obje
     """All rounds of all cells. CPU in µs, memory in MB, ready in seconds."""
     floor = [sys.executable, "-m", "uvicorn", "--port", str(FLOOR_PORT), "--no-access-log", "--log-level", "warning"]
     floor += ["--loop", "uvloop", "--http", "httptools", "--app-dir", str(HERE), "floor:app"]
-    gateway = [str(pathlib.Path(sys.executable).with_name("gateway-native")), "serve", "--policies", str(folder / "policies"), "--port", str(GATEWAY_PORT)]
-    gateway += ["--ops-port", "9181", "--state", str(folder / "state")]
+    gateway = [str(pathlib.Path(sys.executable).with_name("gateway-native")), "serve", "--policies", str(folder / "policies")]
+    gateway += ["--port", str(GATEWAY_PORT), "--ops-port", "9181", "--state", str(folder / "state")]
     cells: dict[str, dict[str, list[float]]] = {
         cell[0]: {"floor": [], "gateway": [], "beside": [], "store": [], "p50": [], "p99": []} for cell in (*CELLS, *MORE)
     }

@@ -1,6 +1,7 @@
 """Tens of thousands of accounts in one worker: what becomes of the store is told to all of them, and nobody stands still for it."""
 
 import asyncio
+import weakref
 from collections.abc import Sequence
 from typing import Any
 
@@ -80,6 +81,21 @@ def test_who_has_not_heard_yet_of_an_answer_that_was_late_need_not() -> None:
         await at_a_time(accounts, alone=False)  # nobody stays so
         store.up = False
         await at_a_time(accounts, alone=True)  # and all hear of it when it really goes
+        await keeper.close()
+
+    asyncio.run(main())
+
+
+def test_what_nobody_has_is_gone_and_what_somebody_has_is_one() -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        keeper = LeasedAccounts(Full(), "w-1", lambda: NOW + loop.time(), loop, defect=raised)
+        terms = [Terms(f"rate/key/k{number}/requests", Bucket(600, 60)) for number in range(MANY)]
+        kept = keeper.open(terms[0])
+        seen = [weakref.ref(keeper.open(each)) for each in terms]
+        assert [ref() for ref in seen] == [kept] + [None] * (MANY - 1)
+        accounts = [keeper.open(each) for each in terms]
+        assert accounts[0] is kept and not any(account.marked for account in accounts)
         await keeper.close()
 
     asyncio.run(main())

@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 ARGS ?=
 NATIVE_TESTS ?= tests/clients tests/app
-COMPILED := PYTHONSAFEPATH=1 PYTHONPATH=$(CURDIR)/build/native
+COMPILED := PYTHONSAFEPATH=1 PYTHONPATH=$(CURDIR)/build/quick
 
 .PHONY: demo test lint types test-only native test-native bench lock clean
 
@@ -29,8 +29,8 @@ test-only: $(VENV)/.dev
 # The data path compiled, and the command `gateway-native`. Needs a C compiler.
 native: build/native/.made
 
-# Whole gateways and real clients, on what was compiled: no copy of the source is in the way of what is imported.
-test-native: native
+# Tests on what was compiled, once and in a hurry: no copy of the source is in the way of what is imported.
+test-native: build/quick/.made
 	@$(COMPILED) $(BIN)/python -c 'import gateway.pipeline as of; assert of.__file__.endswith(".so"), of.__file__'
 	@PYTHONDONTWRITEBYTECODE= $(COMPILED) $(BIN)/python -m pytest -n 2 --dist worksteal $(NATIVE_TESTS) $(ARGS)
 
@@ -46,8 +46,14 @@ $(VENV)/.dev: locks/dev.txt locks/engine.txt pyproject.toml tests/node/package-l
 	@scripts/setup $(PYTHON) $(VENV) locks/dev.txt
 	@touch $@
 
-build/native/.made: $(VENV)/.dev scripts/native.py $(shell find gateway -name '*.py')
+SOURCES := scripts/native.py $(shell find gateway -name '*.py')
+
+build/native/.made: $(VENV)/.dev $(SOURCES)
 	@$(BIN)/python scripts/native.py
+	@touch $@
+
+build/quick/.made: $(VENV)/.dev $(SOURCES)
+	@$(BIN)/python scripts/native.py --quick
 	@touch $@
 
 # After changing dependencies in pyproject.toml. Needs `uv`.

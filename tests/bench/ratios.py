@@ -1,6 +1,6 @@
 """`make bench`: what the gateway costs, as ratios to the floor (floor.py), in one run on one machine.
 
-usage: ratios.py [--seconds N] [--rounds N] [--json]
+usage: ratios.py [--seconds N] [--rounds N] [--json], or ratios.py --practise COMMAND
 Each runs alone on processor 0, load and upstream on processor 1, in turn: floor, gateway, floor, gateway, … The figure is the CPU
 time (user and system) of the workers' process group, which a noisy neighbour disturbs less than wall time; a ratio is the median
 over the rounds. What the store beside the gateway takes is told apart. The gateway is the one that `make native` compiled. It serves
@@ -44,6 +44,7 @@ MORE = (  # label, key, whether all prompts are one; of the gateway alone, as PL
     (HIT, world.CACHED_KEY, True),
 )
 STORE = "valkey-server"
+PRACTISE_S = 2.0  # a cell
 TURNS = 5  # of plain requests and others, a round
 LIMITS_FLOORS_MAX = 0.3  # what rates, budgets and breakers may add to a plain request, in floors
 READY_S_MAX, WORKER_MB_MAX = 2.0, 60.0
@@ -164,6 +165,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=4.0, help="a cell (4)")
     parser.add_argument("--rounds", type=int, default=3, help="floor and gateway in turn, so often (3)")
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--practise", metavar="COMMAND", help="measure nothing: have the gateway COMMAND serve some of each cell")
     options = parser.parse_args()
     if (os.cpu_count() or 1) < 2:
         raise SystemExit("two processors are needed: one for the gateway, one for load and upstream")
@@ -173,18 +175,38 @@ def main() -> int:
         upstream = subprocess.Popen(["taskset", "-c", "1", sys.executable, str(HERE / "upstream.py"), str(UPSTREAM_PORT), "100", "10"])
         try:
             wait_for(UPSTREAM_PORT)
+            if options.practise:
+                return practise(folder, options.practise)
             return report(measure(folder, options.seconds, options.rounds), as_json=options.json)
         finally:
             upstream.terminate()
             upstream.wait()
 
 
+def serving(command: str, folder: pathlib.Path) -> list[str]:
+    """How the gateway `command` is started; all that is its own is in `folder`."""
+    ports = ["--port", str(GATEWAY_PORT), "--ops-port", "9181"]
+    return [command, "serve", "--policies", str(folder / "policies"), *ports, "--state", str(folder / "state")]
+
+
+def practise(folder: pathlib.Path, command: str) -> int:
+    """Have the gateway `command` serve some requests of each cell, so that whoever compiles it can see which ways they take."""
+    running, _ = start(serving(command, folder), GATEWAY_PORT, world.KEY, "auto", world.headers(), folder)
+    try:
+        for _, connections, kind, chars, _, _ in CELLS:
+            load(running, connections, kind, chars, PRACTISE_S)
+        for _, key, same in MORE:
+            load(running, 64, "plain", 400, PRACTISE_S, key, same=same)
+    finally:
+        running.stop()
+    return 0
+
+
 def measure(folder: pathlib.Path, seconds: float, rounds: int) -> dict[str, object]:
     """All rounds of all cells. CPU in µs, memory in MB, ready in seconds."""
     floor = [sys.executable, "-m", "uvicorn", "--port", str(FLOOR_PORT), "--no-access-log", "--log-level", "warning"]
     floor += ["--loop", "uvloop", "--http", "httptools", "--app-dir", str(HERE), "floor:app"]
-    gateway = [str(pathlib.Path(sys.executable).with_name("gateway-native")), "serve", "--policies", str(folder / "policies")]
-    gateway += ["--port", str(GATEWAY_PORT), "--ops-port", "9181", "--state", str(folder / "state")]
+    gateway = serving(str(pathlib.Path(sys.executable).with_name("gateway-native")), folder)
     cells: dict[str, dict[str, list[float]]] = {
         cell[0]: {"floor": [], "gateway": [], "beside": [], "store": [], "p50": [], "p99": []} for cell in (*CELLS, *MORE)
     }

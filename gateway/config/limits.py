@@ -15,6 +15,7 @@ REASONS: Final = {
     "body_bytes_max": "a full 1M-token prompt is about 4 MB of text; the rest is room for inline images",
     "header_bytes_max": "OpenAI's own advice is to stay below 64 KiB of headers in total",
     "json_depth_max": "tool schemas nest about a dozen deep; a bomb nests thousands",
+    "json_values_max": "embeddings take 300,000 tokens at a time; to read millions of lists takes seconds",
     "client_head_s_max": "a client that has not finished its headers by then is a slowloris, not a user",
     "client_body_s_max": "20 MB over a 3 Mbit/s line",
     "client_idle_s_max": "keep-alive; longer than the usual 60 s of load balancers, so that they close first",

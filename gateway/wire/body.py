@@ -21,12 +21,16 @@ _NAME_END: Final = re.compile(rb'"\s*:')
 """Matches behind every name of an object, and now and then within text: never less often than there are names. It begins with a
 literal, so that the search skips from quote to quote."""
 
+MARKS: Final = (b",", b"[", b"{")  # outside of texts, a value has one of them at least before it
 GLANCE_DEPTH: Final = 3  # a glance looks no deeper: the body, a list, what is in it
 NESTING: Final = frozenset({dict, list})
 
 
 def parse(glance: Glance, body: bytes, bounds: Bounds) -> Parsed:
-    """The body as an object. Raises Problem (400): not JSON, not an object, nested too deep, a name twice."""
+    """The body as an object. Raises Problem (400): not JSON, not an object, too many values, nested too deep, a name twice."""
+    if len(body) > bounds.json_values_max and _is_crowded(body, bounds.json_values_max):
+        most = f"more than {bounds.json_values_max:,} values (counted by commas and opening brackets)"
+        raise Problem(400, "invalid_json", f"the body holds {most}; send fewer, or in several requests")
     try:
         found = orjson.loads(body)
     except orjson.JSONDecodeError as error:
@@ -44,6 +48,20 @@ def parse(glance: Glance, body: bytes, bounds: Bounds) -> Parsed:
     if not single:
         _refuse_duplicates(body)
     return Parsed(found, reading)
+
+
+def _is_crowded(body: bytes, values_max: int) -> bool:
+    """Whether there are more than `values_max` MARKS outside of texts. Told before JSON is read, which is what takes long.
+
+    What is no JSON may get either answer.
+    """
+    if sum(map(body.count, MARKS)) <= values_max:
+        return False
+    bare = body.replace(b"\\\\", b"").replace(b'\\"', b"")  # the quotes that are left begin and end texts
+    if bare.count(b'"') > 4 * values_max + 4:  # a mark has two texts at most: a name and a value
+        return True
+    outside = b"".join(bare.split(b'"')[::2])
+    return sum(map(outside.count, MARKS)) > values_max
 
 
 def _check_depth(value: dict[str, Any], depth_max: int) -> None:

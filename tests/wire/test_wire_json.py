@@ -3,6 +3,7 @@
 And a body that is seen through at a glance is the same request as it is when looked at closely.
 """
 
+import contextlib
 import json
 import re
 from typing import Any
@@ -40,6 +41,14 @@ TRICKY = [
     (r'{"x": "\u0022", "y": [{"a": "\\\u0022 \\u0022"}]}', False),
     (r'{"x": "\\u0022\\u0022", "a": 1, "a": 1}', True),
 ]
+
+
+JSON: st.SearchStrategy[Any] = st.recursive(
+    st.none() | st.booleans() | st.integers(-9, 9) | st.text(st.sampled_from('ab,[{"\\\n:'), max_size=6),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(st.sampled_from('a,{"\\'), max_size=3), inner, max_size=3),
+    max_leaves=12,
+)
+"""Values whose texts look like JSON."""
 
 
 def doubled(text: str) -> bool:
@@ -148,6 +157,35 @@ BODIES = st.builds(
     st.sampled_from([{}, {}, *({name: value} for name, values in ODD.items() for value in values)]),
     st.lists(st.sampled_from(HEARD), max_size=1),
 )
+
+
+def marks(value: Any) -> int:
+    """Commas and opening brackets that `value` is written with."""
+    if not isinstance(value, dict | list):
+        return 0
+    inner = value.values() if isinstance(value, dict) else value
+    return 1 + max(0, len(value) - 1) + sum(map(marks, inner))
+
+
+@given(st.dictionaries(st.text(st.sampled_from('ab,[{"\\\n:'), max_size=3), JSON, max_size=4), st.integers(1, 30), st.booleans())
+@settings(max_examples=600)
+def test_values_are_counted_outside_of_texts(body: dict[str, Any], most: int, spaced: bool) -> None:
+    text = json.dumps(body, separators=(", ", ": ") if spaced else (",", ":"))
+    crowded = marks(body) > most and len(text) > most
+    with pytest.raises(Problem, match="values") if crowded else contextlib.nullcontext():
+        parse(CHAT.glance, text.encode(), Bounds(json_values_max=most))
+
+
+@pytest.mark.parametrize("crowd", [b"{}", b"[]", b"1", b'""', b'{"":""}', b'"\\""'])
+def test_a_body_of_millions_of_values_is_refused_before_it_is_read(crowd: bytes) -> None:
+    body = b'{"model": [' + b",".join([crowd] * 600_000) + b"]}"
+    with pytest.raises(Problem, match="more than 500,000 values"):
+        parse(CHAT.glance, body, Bounds())
+
+
+def test_a_long_text_may_hold_any_number_of_commas() -> None:
+    text = json.dumps({"model": "alpha", "messages": [{"role": "user", "content": '{"a": [1, 2]}, ' * 200_000}]})
+    assert parse(CHAT.glance, text.encode(), Bounds()).body["model"] == "alpha"
 
 
 def understood(body: dict[str, Any], bounds: Bounds) -> tuple[object, ...]:

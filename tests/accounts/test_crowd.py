@@ -313,37 +313,36 @@ def test_the_shares_of_all_workers_are_no_more_than_the_whole(of: Bucket | Slots
     assert 500 - workers < count <= 500
 
 
-def test_one_pipeline_at_a_time(server: Plain) -> None:
-    """And a keeper that sends another while one is on its way is found out."""
+async def at_once_most(server: Plain, kind: type[LeasedAccounts]) -> int:
+    """How many pipelines of a busy keeper were on their way at once."""
+    store = PlainStore(server)
+    store.lasts_s = 0.004
+    accounts = kind(store, "w-1", time.time, asyncio.get_running_loop(), defect=no_defect)
+    account = accounts.open(Terms("rate/lab/requests", Bucket(10_000, 3600)))
 
+    async def some() -> None:
+        for _ in range(20):
+            await taken(account, 7)
+            await asyncio.sleep(0.0005)
+
+    await asyncio.gather(*(some() for _ in range(20)))
+    await accounts.close()
+    return store.at_once_most
+
+
+def test_one_pipeline_at_a_time(server: Plain) -> None:
+    assert asyncio.run(at_once_most(server, LeasedAccounts)) == 1
+
+
+@pytest.mark.source_only
+def test_a_keeper_that_sends_another_while_one_is_on_its_way_is_found_out(server: Plain) -> None:
     class Twice(LeasedAccounts):
         def _schedule(self) -> None:
             self._flushing = None
             super()._schedule()
 
-    async def at_once(kind: type[LeasedAccounts]) -> int:
-        store = PlainStore(server)
-        store.lasts_s = 0.004
-        accounts = kind(store, "w-1", time.time, asyncio.get_running_loop(), defect=no_defect)
-        account = accounts.open(Terms("rate/lab/requests", Bucket(10_000, 3600)))
-
-        async def some() -> None:
-            for _ in range(20):
-                await taken(account, 7)
-                await asyncio.sleep(0.0005)
-
-        await asyncio.gather(*(some() for _ in range(20)))
-        await accounts.close()
-        return store.at_once_most
-
-    async def main() -> None:
-        assert await at_once(LeasedAccounts) == 1
-        for _ in range(20):  # whether two meet is up to the machine
-            if await at_once(Twice) > 1:
-                return
-        raise AssertionError("nobody noticed")
-
-    asyncio.run(main())
+    # whether two meet is up to the machine
+    assert any(asyncio.run(at_once_most(server, Twice)) > 1 for _ in range(20)), "nobody noticed"
 
 
 @pytest.mark.parametrize("amount", [1, 2, 3])

@@ -275,6 +275,7 @@ BUGS: Final[dict[str, tuple[Callable[[], Parts], Course]]] = {
 }
 
 
+@pytest.mark.source_only
 @pytest.mark.parametrize("bug", BUGS)
 def test_a_planted_bug_is_caught(server: Server, bug: str) -> None:
     spoilt, course = BUGS[bug]
@@ -282,6 +283,7 @@ def test_a_planted_bug_is_caught(server: Server, bug: str) -> None:
     assert until(lambda: watched(server, *course, spoilt()).complaints), "nobody complained"
 
 
+@pytest.mark.source_only
 def test_the_copies_are_as_good_as_the_originals_and_something_is_given(server: Server) -> None:
     near = [LAB, *(replace(LAB, wording=wording, stream=True, worker=1) for wording in (1, 2, 1))]
     for parts in (with_caching(), with_sealing(), with_place(), with_likes(), with_likeness()):

@@ -8,6 +8,7 @@ from sentences import SENTENCES
 CASES_MAX = 1_500  # most faults are found within thirty
 
 
+@pytest.mark.source_only
 @pytest.mark.parametrize("fault", PLANTED, ids=lambda fault: f"{fault.text} | {fault.caught_by}")
 def test_fault_is_found(fault: Planted) -> None:
     with pytest.raises(AssertionError, match="seed"):

@@ -194,6 +194,7 @@ LIES: dict[type[LocalLive], list[Any]] = {
 }
 
 
+@pytest.mark.source_only
 @pytest.mark.parametrize("planted", LIES)
 def test_who_believes_too_much_is_found_out(planted: type[LocalLive]) -> None:
     go(LocalLive(BOUNDS, DEPLOYMENTS.values()), LIES[planted])

@@ -40,9 +40,6 @@ ODD = Outcome(Ended.UNKNOWN, Fault.UPSTREAM, Scope.DEPLOYMENT, status=599)
 OUTCOMES = (SERVED, GONE, REJECTED, DOWN, BROKEN, CUT, DEFECT, THROTTLED, LATER, NO_BALANCE, NO_KEY, ODD)
 
 
-STREAM = Request("rg-1", "", "chat", "auto", None, Needs("chat"), {}, 2, True, False, frozenset(), NOW)  # type: ignore[arg-type]
-
-
 def live() -> LocalLive:
     return LocalLive(BOUNDS, DEPLOYMENTS.values())
 
@@ -62,6 +59,9 @@ def facts(**changed: Any) -> RequestFacts:
     known = {name: frozenset(values) for name, values in sets.items()}
     empty = {"categories": frozenset[str](), "ability": frozenset[str](), "stream": NO, "prompt_tokens": 10}
     return RequestFacts(**plain | known | empty | changed)  # type: ignore[arg-type]
+
+
+STREAM = Request("rg-1", "", "chat", "auto", facts(), Needs("chat"), {}, 2, True, False, frozenset(), NOW)
 
 
 def test_reading_is_free_while_all_is_well() -> None:

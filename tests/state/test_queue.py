@@ -104,6 +104,7 @@ def test_every_sentence_holds() -> None:
     ask(Queue, 100)
 
 
+@pytest.mark.source_only
 @pytest.mark.parametrize("bug", BUGS)
 def test_a_bug_is_noticed(bug: str) -> None:
     text, (right, wrong) = Path(original.__file__).read_text(), BUGS[bug]

@@ -11,13 +11,16 @@ from fake_ports import FakeClock, FakeUpstream
 from hypothesis import given
 from hypothesis import strategies as st
 from small_world import NOW, snapshot
+from test_live import STREAM, facts
 
 from gateway.core.bounds import Bounds
+from gateway.core.decide import decide
 from gateway.core.exchange import Attempt, Ended, Fault, Outcome, Scope
 from gateway.core.live import ALL_WELL
 from gateway.core.overshoot import crowding
 from gateway.core.policy import Deployment
 from gateway.core.pricing import Capacity, Tariff, even_share
+from gateway.core.view import View
 from gateway.state.live import FULL, LocalLive
 from gateway.state.watching import Watched
 
@@ -152,6 +155,7 @@ class Stays(LocalLive):
         self._full |= {name: FULL for name, room in self._room.items() if self.in_flight.get(name, 0) >= room}
 
 
+@pytest.mark.source_only
 @pytest.mark.parametrize(
     ("planted", "steps"),
     [
@@ -174,8 +178,8 @@ def test_what_became_full_since_the_decision_is_not_opened_and_is_no_bad_mark() 
     watched = Watched(upstream, state, FakeClock())
     attempt = Attempt(2, deployments["one/alpha"])
     state.opened(Attempt(1, deployments["one/beta"]), NOW)
-    opening = watched.open(None, attempt, None)  # type: ignore[arg-type]
-    outcome = asyncio.run(opening.wait(None))  # type: ignore[arg-type]
+    decision = decide(View(snapshot(), NOW), facts(), STREAM.needs, ALL_WELL, 0)
+    outcome = asyncio.run(watched.open(decision, attempt, STREAM).wait(None))  # type: ignore[arg-type]
     assert isinstance(outcome, Outcome)
     assert (outcome.ended, outcome.code, outcome.sent, outcome.tries_next) == (Ended.THROTTLED, "no_room", False, True)
     assert upstream.calls == []

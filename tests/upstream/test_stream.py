@@ -7,6 +7,7 @@ from typing import Any
 
 import orjson
 import pytest
+from fake_ports import FakeClock
 from relaying import FakeCall, FakeClient, chunk, chunks, counts, deployment, opened, play, request, said, sse
 
 from gateway.core.bounds import Bounds
@@ -825,14 +826,14 @@ def test_what_can_not_be_written_again_is_a_bad_answer() -> None:
 
 
 def test_a_defect_of_ours_leaves_nobody_waiting() -> None:
-    class Broken(StreamCall):
-        def _on_events(self, data: bytes) -> None:
+    class Broken(FakeClock):
+        def now(self) -> float:
             raise ZeroDivisionError
 
     async def main() -> None:
         asked = request(stream=True)
         ready, _ = opened("openai", asked)
-        call = Broken(ready.setting, asked, ())
+        call = StreamCall(replace(ready.setting, clock=Broken()), asked, ())
         fake = FakeCall(None, b"", call)  # type: ignore[arg-type]
         call.handle = fake
         waiting = asyncio.create_task(call.wait(None))

@@ -283,10 +283,12 @@ def noticed(chunks_class: Any, splitter_class: Any) -> list[str]:
     return found
 
 
+@pytest.mark.source_only
 @pytest.mark.parametrize(("chunks_class", "splitter_class"), [p[1:] for p in PLANTED], ids=[p[0] for p in PLANTED])
 def test_planted_bugs_are_noticed(chunks_class: Any, splitter_class: Any) -> None:
     assert noticed(chunks_class, splitter_class)
 
 
+@pytest.mark.source_only
 def test_without_a_bug_nothing_is_noticed() -> None:
     assert noticed(Chunks, Splitter) == []

@@ -241,6 +241,7 @@ def test_it_stands_aside_until_the_parser_is_between_two_chunks(digits: int, wit
 # --- planted bugs ---------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.source_only
 def test_checks_notice_a_reader_that_takes_any_read_for_a_beginning() -> None:
     class Hasty(ResponseReader):
         def on_chunk_header(self) -> None: ...

@@ -313,7 +313,7 @@ def test_cancelled_at_any_turn_nothing_is_left() -> None:
         assert isinstance(call.result, Outcome)
         assert call.result.code == "aborted"
         assert wire.aborted
-        gone = weakref.ref(call)
+        gone = weakref.ref(wire)  # which the call has; nobody has a compiled call weakly
         del wire.sink  # as the transport does
         del call, wire, waiting
         assert gone() is None, "it needs no garbage collector"

@@ -115,6 +115,7 @@ class Half(Plane):
         return Answer(200, streamed=incoming.head.path == "/no-end")
 
 
+@pytest.mark.source_only
 @pytest.mark.parametrize("path", ["/raises", "/nothing", "/no-end", "/another-answer"])
 def test_half_an_answer_is_seen_to_be_half(path: str) -> None:
     async def main() -> None:

@@ -3,7 +3,6 @@ VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 ARGS ?=
-NATIVE_TESTS ?= tests/clients tests/app
 COMPILED := PYTHONSAFEPATH=1 PYTHONPATH=$(CURDIR)/build/quick
 
 .PHONY: demo test lint types test-only native test-native bench lock clean
@@ -29,10 +28,10 @@ test-only: $(VENV)/.dev
 # The data path compiled, and the command `gateway-native`. Needs a C compiler.
 native: build/native/.made
 
-# Tests on what was compiled, once and in a hurry: no copy of the source is in the way of what is imported.
+# All tests, on what was compiled once and in a hurry: no copy of the source is in the way of what is imported.
 test-native: build/quick/.made
 	@$(COMPILED) $(BIN)/python -c 'import gateway.pipeline as of; assert of.__file__.endswith(".so"), of.__file__'
-	@PYTHONDONTWRITEBYTECODE= $(COMPILED) $(BIN)/python -m pytest -n 2 --dist worksteal $(NATIVE_TESTS) $(ARGS)
+	@PYTHONDONTWRITEBYTECODE= $(COMPILED) $(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
 
 bench: native
 	@$(BIN)/python tests/bench/ratios.py $(ARGS)

@@ -4,25 +4,22 @@ What each understood, what it answered and how it left the connection must be eq
 remembered, planted in a copy of the text, is noticed.
 """
 
-import asyncio
+import re
 import sys
 import types
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from random import Random
-from typing import Any, cast
+from typing import cast
 
 import pytest
 import uvloop
+from conversations import BOUNDS, CHATS, NARROW, conversation, hear
 from fake_ports import FakeClock, FakeLedger, FakeLive, FakeMeter, FakeUpstream
 from served import post, run, serving
 from small_world import NOW, key_text, snapshot
-from uvicorn.config import Config
-from uvicorn.server import ServerState
 
 from gateway.core.answer import Answer, Problem
-from gateway.core.bounds import Bounds
 from gateway.pipeline import World
 from gateway.ports import Client
 from gateway.wire import heads, protocol
@@ -30,8 +27,6 @@ from gateway.wire.heads import Head, Heads
 from gateway.wire.plane import Incoming, Plane
 from gateway.wire.protocol import DataPlane
 
-BOUNDS = Bounds(body_bytes_max=1_000, header_bytes_max=1_000)
-NARROW = Bounds(body_bytes_max=50, header_bytes_max=250)  # after a reload
 CONVERSATIONS = 500
 RECOGNISED_MIN = 150  # of the heads in them: else the two planes do the same, and agree for that
 
@@ -77,134 +72,6 @@ def outcome(ask: Callable[[], object]) -> object:
         return problem
 
 
-class Wire(asyncio.Transport):
-    """A transport that keeps what is written to it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.written: list[object] = []
-
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        self.written.append(bytes(data))
-
-    def write_eof(self) -> None:
-        self.written.append("eof")
-
-    def can_write_eof(self) -> bool:
-        return True
-
-    def is_closing(self) -> bool:
-        return False
-
-    def get_write_buffer_size(self) -> int:
-        return 0
-
-    def close(self) -> None:
-        self.written.append("closed")
-
-    def abort(self) -> None:
-        self.written.append("aborted")
-
-
-# --- what is said --------------------------------------------------------------------------------------------------------
-
-LINES = [
-    ["content-type: application/json"],
-    ["x-gateway-region: DE"],
-    ["X-Gateway-Region: FR"],
-    ["x-gateway-data-class: public"],
-    ["x-request-id: mine"],
-    ["x-request-id: " + "m" * 140],
-    ["X-Session-Affinity: chat-7"],
-    ["cache-control: no-store"],
-    ["x-strength: 7"],
-    ["X-Content-Length: 3"],
-    ["connection: keep-alive"],
-    ["x-long: " + "y" * 500],
-]
-ODD_LINES = [
-    *[["connection: close"]] * 3,
-    ["expect: 100-continue"],
-    ["expect: nothing"],
-    ["connection: upgrade", "upgrade: h2c"],
-    ["transfer-encoding: chunked"],
-    ["content-length: 3"],
-    ["host: another"],
-    ["content-encoding: gzip"],
-    ["authorization: Bearer " + key_text("clerk")],
-]
-BODIES = [1, 5, 30, 99, 100, 400] * 5 + [0, 1_001]
-BETWEEN = [b""] * 30 + [b"\r\n", b"\x00"]
-LENGTHS = ["content-length: {}", "Content-Length: {}", "CONTENT-LENGTH: {}"]
-ODD_LENGTHS = [
-    "content-length:{}", "content-length: {} ", "content-length: 0{}", "content-length: +{}", "content-length: 1{}", "x: y",
-]
-
-
-def head_of(dice: Random) -> tuple[str, ...]:
-    """The lines of a head; `{}` stands where its length goes. Most are what an SDK would send."""
-    lines = [line for block in dice.sample(LINES, dice.randrange(4)) for line in block]
-    if dice.random() < 0.1:
-        lines += dice.choice(ODD_LINES)
-    key = dice.choice([key_text("ward"), key_text("ward"), key_text("clerk"), "rg_live_ward_0", "no key"])
-    lines += ["host: gateway", f"authorization: Bearer {key}"]
-    lines.append(dice.choice(ODD_LENGTHS if dice.random() < 0.1 else LENGTHS))
-    dice.shuffle(lines)
-    version = "1.0" if dice.random() < 0.1 else "1.1"
-    return (f"{dice.choice(['POST', 'POST', 'PUT'])} {dice.choice(['/v1/chat/completions', '/other'])} HTTP/{version}", *lines)
-
-
-def said(head: tuple[str, ...], length: int) -> bytes:
-    """A request with that head, and a body that looks like one."""
-    whole = "".join(f"{line}\r\n" for line in head).format(length).encode() + b"\r\n"
-    return whole + (whole + b"and more " * 200)[:length]
-
-
-def conversation(seed: int) -> tuple[list[bytes], list[tuple[bytes, int]]]:
-    """Requests for a plane to learn from, each on a connection of its own; then pieces, and how many turns of the loop go by
-    after each."""
-    dice = Random(seed)
-    known = [head_of(dice) for _ in range(3)]
-    lessons = [said(head, dice.choice([1, 5, 20])) for head in known]
-    if dice.random() < 0.1:
-        return lessons, [(said(known[0], 5) * 12, 0)]
-    if dice.random() < 0.3:  # short and plain: one thing is odd at the most
-        usual = ("POST / HTTP/1.1", "host: gateway", f"authorization: Bearer {key_text('ward')}", "content-length: {}")
-        first, once = said(usual, 9), said((*usual, *dice.choice([*LINES, *ODD_LINES])), 9)
-        return [first, once], dice.choice([[(once[:-9], 4), (once[-9:] + once, 4)], [(first + once * 2, 4)]])
-    data = b""
-    for _ in range(dice.randint(1, 6)):
-        head = dice.choice(known) if dice.random() < 0.8 else head_of(dice)
-        if dice.random() < 0.05:
-            at = dice.randrange(len(head))
-            head = (*head[:at], head[at].swapcase() if dice.random() < 0.5 else head[at] + "z", *head[at + 1 :])
-        data += said(head, dice.choice(BODIES)) + dice.choice(BETWEEN)
-    pieces = []
-    whole = dice.random() < 0.5
-    while data:
-        cut = data.find(b"\r\n\r\n") + 4 if dice.random() < 0.3 else 5_000 if whole else dice.choice([1, 30, 200, 1_000])
-        pieces.append((data[:cut], dice.choice([0, 0, 4])))
-        data = data[cut:]
-    return lessons, pieces
-
-
-async def hear(plane: Telling, of: type[DataPlane], pieces: list[tuple[bytes, int]]) -> object:
-    """What a connection to `plane` makes of `pieces`."""
-    state, wire = ServerState(), Wire()
-    state.default_headers = []
-    connection = of(cast(Any, plane), Config(app=""), state, {}, asyncio.get_running_loop())
-    connection.connection_made(wire)
-    for piece, turns in pieces:
-        connection.data_received(piece)
-        for _ in range(turns):
-            await asyncio.sleep(0)
-    for _ in range(40):
-        await asyncio.sleep(0)
-    standing = connection._reading, connection.keep_alive, connection._barren_bytes, connection.deadline == float("inf")
-    connection.connection_lost(None)
-    return plane.understood, wire.written, *standing
-
-
 async def differences(seed: int, of: type[DataPlane], remembering: type[Heads]) -> tuple[int, bool]:
     """How many heads were recognised in a conversation, and whether it went as it does without memory."""
     lessons, pieces = conversation(seed)
@@ -215,7 +82,7 @@ async def differences(seed: int, of: type[DataPlane], remembering: type[Heads]) 
         plane.understood.clear()
         if seed % 4 == 0:
             plane.world = replace(plane.world, bounds=NARROW)
-    differs = await hear(quick, of, pieces) != await hear(slow, of, pieces)
+    differs = await hear(quick, of, pieces) != await hear(slow, of, pieces) or quick.understood != slow.understood
     return quick.recognised, differs
 
 
@@ -227,6 +94,51 @@ def test_what_is_recognised_means_what_the_parser_says() -> None:
             found, differs = await differences(seed, DataPlane, Heads)
             assert not differs, f"seed {seed}"
             recognised += found
+        assert recognised >= RECOGNISED_MIN
+
+    uvloop.run(main())
+
+
+async def answers(seed: int, of: type[DataPlane] = DataPlane, *, forgetful: bool) -> tuple[int, list[object]]:
+    """What a whole plane makes of a conversation, and how many pieces began with a head that it knew; none if it is `forgetful`."""
+    lessons, pieces = conversation(seed, CHATS)
+    upstream, ledger, bugs = FakeUpstream(), FakeLedger(), list[BaseException]()
+    world = World(FakeClock(), upstream, ledger, FakeLive(), FakeMeter(), BOUNDS, lambda: 0, bugs.append)
+    plane = Plane(world, snapshot(bounds=BOUNDS), demo=False)
+    known = 0
+
+    def before(piece: bytes) -> None:
+        nonlocal known
+        if forgetful:
+            plane.heads.clear()
+        elif (mark := Heads.mark(piece)) is not None:
+            known += mark[0] in plane.heads
+
+    for lesson in lessons:
+        await hear(plane, of, [(lesson, 12)], before)
+    if seed % 4 == 0:
+        plane.world = replace(plane.world, bounds=NARROW)
+    known = 0
+    heard = await hear(plane, of, pieces, before)
+    understood = [replace(call.request, id="") for call in upstream.calls]
+    ended = [(settlement.status, settlement.result) for settlement in ledger.settlements]
+    assert not bugs
+    return known, [*map(without_ids, heard), *understood, *ended]
+
+
+def without_ids(written: object) -> object:
+    """Ids are drawn anew each time."""
+    return re.sub(rb"rg-[0-9a-f]{32}", b"rg-", written) if isinstance(written, bytes) else written
+
+
+def test_a_whole_plane_does_the_same_whether_it_recognises_heads_or_not() -> None:
+    async def main() -> None:
+        recognised = 0
+        for seed in range(CONVERSATIONS):
+            known, quick = await answers(seed, forgetful=False)
+            _, slow = await answers(seed, forgetful=True)
+            assert quick == slow, f"seed {seed}"
+            recognised += known
         assert recognised >= RECOGNISED_MIN
 
     uvloop.run(main())

@@ -14,6 +14,7 @@ run on, the same C.
 import argparse
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -65,6 +66,9 @@ def main() -> int:
     quick = parser.parse_args().quick
     if not Path(sysconfig.get_paths()["include"], "Python.h").exists():
         raise SystemExit("scripts/native.py: Python's headers are needed to compile (Debian: python3-dev); `gateway` runs without")
+    compiler = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")
+    if shutil.which(compiler[0]) is None:
+        raise SystemExit(f"scripts/native.py: there is no C compiler `{compiler[0]}` (Debian: gcc); `gateway` runs without")
     name = "quick" if quick else "native"
     target, work = ROOT / "build" / name, ROOT / "build" / f"{name}.new"
     shutil.rmtree(work, ignore_errors=True)
@@ -75,7 +79,7 @@ def main() -> int:
     extensions = translated(files, "1" if quick else "2")
     if misread := sorted(stale(work / "build")):
         raise SystemExit("scripts/native.py: read as None after a call that may have changed it: " + ", ".join(misread))
-    unprofiled = "in a hurry" if quick else no_profile()
+    unprofiled = "in a hurry" if quick else no_profile(compiler)
     if unprofiled:
         build(extensions, FLAGS)
     else:
@@ -123,10 +127,10 @@ def build(extensions: list[Any], flags: list[str]) -> None:
     setup(name="gateway-native", packages=[], ext_modules=extensions, cmdclass={"build_ext": Together}, script_args=arguments)
 
 
-def no_profile() -> str:
+def no_profile(compiler: list[str]) -> str:
     """Why nothing can be counted here; "" where it can."""
-    compiler = subprocess.run([*(os.environ.get("CC") or "cc").split(), "--version"], capture_output=True, text=True, check=True)
-    if "Free Software Foundation" not in compiler.stdout:
+    told = subprocess.run([*compiler, "--version"], capture_output=True, text=True, check=True)
+    if "Free Software Foundation" not in told.stdout:
         return "profiles are taken with gcc"
     return "" if (os.cpu_count() or 1) > 1 else "the benchmark needs two processors"
 

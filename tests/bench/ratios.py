@@ -1,9 +1,9 @@
 """`make bench`: what the gateway costs, as ratios to the floor (floor.py), in one run on one machine.
 
 usage: ratios.py [--seconds N] [--rounds N] [--json], or ratios.py --practise COMMAND
-Each runs alone on processor 0, load and upstream on processor 1, in turn: floor, gateway, floor, gateway, … The figure is the CPU
-time (user and system) of the workers' process group, which a noisy neighbour disturbs less than wall time; a ratio is the median
-over the rounds. What the store beside the gateway takes is told apart. The gateway is the one that `make native` compiled. It serves
+Both are on processor 0, load and upstream on processor 1, and are asked in turn: floor, gateway, floor, gateway, … The figure is the
+CPU time (user and system) of the workers' process group, which a noisy neighbour disturbs less than wall time; a ratio is the median
+over all pairs. What the store beside the gateway takes is told apart. The gateway is the one that `make native` compiled. It serves
 50 deployments under 100 rules (world.py), with facts that differ in each request, keys, a ledger on disk and metrics on; then once
 more for a tenant with rates and budgets, and for one whose answers are kept. What those cost more, or less, is the median over many
 short turns with plain requests: a machine that is shared changes its speed within seconds by more than what is looked for.
@@ -45,6 +45,7 @@ MORE = (  # label, key, whether all prompts are one; of the gateway alone, as PL
 )
 STORE = "valkey-server"
 PRACTISE_S = 2.0  # a cell
+PAIRS = 2  # of floor and gateway, a cell and round
 TURNS = 5  # of plain requests and others, a round
 LIMITS_FLOORS_MAX = 0.3  # what rates, budgets and breakers may add to a plain request, in floors
 READY_S_MAX, WORKER_MB_MAX = 2.0, 60.0
@@ -163,7 +164,7 @@ def load(
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=4.0, help="a cell (4)")
-    parser.add_argument("--rounds", type=int, default=3, help="floor and gateway in turn, so often (3)")
+    parser.add_argument("--rounds", type=int, default=3, help="floor and gateway are started, so often (3)")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--practise", metavar="COMMAND", help="measure nothing: have the gateway COMMAND serve some of each cell")
     options = parser.parse_args()
@@ -212,37 +213,49 @@ def measure(folder: pathlib.Path, seconds: float, rounds: int) -> dict[str, obje
     }
     ready, memory = [], []
     for _ in range(rounds):
-        for who, command, port, key, model, headers in (
-            ("floor", floor, FLOOR_PORT, "k", "m", ""),
-            ("gateway", gateway, GATEWAY_PORT, world.KEY, "auto", world.headers()),
-        ):
-            running, ready_s = start(command, port, key, model, headers, folder)
+        bare, _ = start(floor, FLOOR_PORT, "k", "m", "", folder)
+        try:
+            running, ready_s = start(gateway, GATEWAY_PORT, world.KEY, "auto", world.headers(), folder)
             try:
-                load(running, 8, "plain", 400, 1.0)  # warm up
-                for label, connections, kind, chars, per, _ in CELLS:
-                    result = load(running, connections, kind, chars, seconds)
-                    cells[label][who].append(result["cpu_us"] / result[per])
-                    if who == "gateway":
-                        cells[label]["store"].append(result["store_us"] / result[per])
-                        cells[label]["p50"].append(result["p50_ms"])
-                        cells[label]["p99"].append(result["p99_ms"])
-                if who == "gateway":
-                    for label, of, same in MORE:
-                        load(running, 8, "plain", 400, 1.0, of, same=same)
-                        for _ in range(TURNS):
-                            beside = load(running, 64, "plain", 400, seconds / TURNS)
-                            result = load(running, 64, "plain", 400, seconds / TURNS, of, same=same)
-                            cells[label]["beside"].append(beside["cpu_us"] / beside["ok"])
-                            cells[label]["floor"].append(cells[PLAIN]["floor"][-1])
-                            cells[label]["gateway"].append(result["cpu_us"] / result["ok"])
-                            cells[label]["store"].append(result["store_us"] / result["ok"])
-                            cells[label]["p50"].append(result["p50_ms"])
-                            cells[label]["p99"].append(result["p99_ms"])
-                    ready.append(ready_s)
-                    memory.append(running.memory_mb())
+                measure_cells(cells, bare, running, seconds)
+                measure_more(cells, running, seconds)
+                ready.append(ready_s)
+                memory.append(running.memory_mb())
             finally:
                 running.stop()
+        finally:
+            bare.stop()
     return {"cells": cells, "ready_s": ready, "worker_mb": memory}
+
+
+def measure_cells(cells: dict[str, dict[str, list[float]]], bare: Running, running: Running, seconds: float) -> None:
+    """Floor and gateway in turn: whoever is not asked sleeps."""
+    for each in (bare, running):
+        load(each, 8, "plain", 400, 1.0)  # warm up
+    for label, connections, kind, chars, per, _ in CELLS:
+        for _ in range(PAIRS):
+            result = load(bare, connections, kind, chars, seconds)
+            cells[label]["floor"].append(result["cpu_us"] / result[per])
+            result = load(running, connections, kind, chars, seconds)
+            cells[label]["gateway"].append(result["cpu_us"] / result[per])
+            cells[label]["store"].append(result["store_us"] / result[per])
+            cells[label]["p50"].append(result["p50_ms"])
+            cells[label]["p99"].append(result["p99_ms"])
+
+
+def measure_more(cells: dict[str, dict[str, list[float]]], running: Running, seconds: float) -> None:
+    """Plain requests of the gateway's, and others, in many short turns."""
+    for label, of, same in MORE:
+        load(running, 8, "plain", 400, 1.0, of, same=same)
+        for _ in range(TURNS):
+            beside = load(running, 64, "plain", 400, seconds / TURNS)
+            result = load(running, 64, "plain", 400, seconds / TURNS, of, same=same)
+            cells[label]["beside"].append(beside["cpu_us"] / beside["ok"])
+            cells[label]["floor"].append(cells[PLAIN]["floor"][-1])
+            cells[label]["gateway"].append(result["cpu_us"] / result["ok"])
+            cells[label]["store"].append(result["store_us"] / result["ok"])
+            cells[label]["p50"].append(result["p50_ms"])
+            cells[label]["p99"].append(result["p99_ms"])
 
 
 def report(measured: dict[str, object], *, as_json: bool) -> int:

@@ -19,6 +19,7 @@ OVER_BUDGET: Final = "over_budget"
 OVER: Final = frozenset({OVER_RATE, OVER_QUOTA, OVER_BUDGET})
 
 PROMPTS: Final = {"chat": "messages", "completions": "prompt", "embeddings": "input"}  # where each API has its text
+SOON_S: Final = 1.0  # by then what is held of a budget may be settled: whoever needs not wait longer for one should try again
 RETRY_AFTER_S = 30.0  # where nothing tells when a route will be back: one breaker period and its doubling
 
 
@@ -123,7 +124,7 @@ def failed(outcomes: list[Outcome]) -> Problem:
         wait_s = max(1.0, min(waits)) if waits else RETRY_AFTER_S
         message = f"{len(outcomes)} allowed {'route is' if len(outcomes) == 1 else 'routes are'} over a limit: {how}"
         if any(outcome.code == OVER_BUDGET for outcome in outcomes):
-            return Problem(429, SPENT, message, retry_after_s=wait_s, should_retry=False)
+            return Problem(429, SPENT, message, retry_after_s=wait_s, should_retry=None if wait_s <= SOON_S else False)
         return Problem(429, RATE_LIMITED, message, retry_after_s=wait_s)
     if all(outcome.ended in (Ended.THROTTLED, Ended.EXHAUSTED) for outcome in outcomes):
         wait_s = max(1.0, min(waits)) if waits else RETRY_AFTER_S

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from math import inf
 from typing import TYPE_CHECKING, Final
 
-from gateway.core.answer import OVER_BUDGET, OVER_QUOTA, OVER_RATE, Problem
+from gateway.core.answer import OVER_BUDGET, OVER_QUOTA, OVER_RATE, SOON_S, Problem
 from gateway.core.budgets import SPENT
 from gateway.core.decide import Decision
 from gateway.core.exchange import Attempt, Ended, Fault, Outcome, Request, Scope
@@ -300,7 +300,8 @@ def _problem(line: Line, amount: int, wait_s: float) -> Problem:
         may = f"{limit.whose} may {verb} {limit.says}, and what is left does not cover this request"
         if wait_s == inf:
             return Problem(429, SPENT, f"{may}, nor ever will: send less, or lower `max_tokens`", should_retry=False)
-        return Problem(429, SPENT, f"{may}: come back in {span(wait_s)}", retry_after_s=wait_s, should_retry=False)
+        again = None if wait_s <= SOON_S else False
+        return Problem(429, SPENT, f"{may}: come back in {span(wait_s)}", retry_after_s=wait_s, should_retry=again)
     if line.amount == ONE:
         return Problem(429, RATE_LIMITED, f"{limit.whose} may send {limit.says}: come back in {span(wait_s)}", retry_after_s=wait_s)
     may = f"{limit.whose} may use {limit.says}, and this request takes about {amount:,}"

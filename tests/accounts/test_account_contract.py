@@ -9,6 +9,7 @@ import pytest
 from valkey_plain import PlainStore, Server
 
 from gateway.core.accounts import Book, Bucket, Slots, Terms, WhenLost
+from gateway.state.accounts.book import SOON_S
 from gateway.state.accounts.keeping import LeasedAccounts
 from gateway.state.accounts.local import LocalAccounts
 from gateway.state.accounts.port import Account, Accounts, Said
@@ -103,6 +104,45 @@ def test_what_is_larger_than_the_rest_is_refused_and_the_rest_stays(within: With
         assert not await taken(account, 1, time.at)
 
     within(test)
+
+
+def test_for_what_is_only_held_one_need_not_wait_until_the_window_ends(within: Within) -> None:
+    async def test(accounts: Accounts, time: Time) -> None:
+        account = accounts.open(Terms("budget/lab/usd", Book(1000, "day")))
+        assert await taken(account, 600, time.at)
+        assert not await taken(account, 500, time.at)
+        assert account.wait_s(500, time.at) == SOON_S  # most requests use less than they hold
+        account.settle(600, 100, time.at)
+        assert account.wait_s(500, time.at) == 0
+        assert await taken(account, 600, time.at)
+        account.settle(600, 600, time.at)
+        assert not await taken(account, 500, time.at)
+        assert account.wait_s(500, time.at) == account.reset_s(time.at)
+
+    within(test)
+
+
+def test_nor_for_what_another_worker_holds_or_for_a_store_that_is_lost(server: Server) -> None:
+    async def test() -> None:
+        time, store, loop = Time(), PlainStore(server), asyncio.get_running_loop()
+        terms = Terms("budget/lab/usd", Book(1000, "rolling", 3600), WhenLost.REFUSE)
+        both = [LeasedAccounts(store, name, time.now, loop, defect=no_defect, store_now=time.text) for name in ("w-1", "w-2")]
+        one, other = (accounts.open(terms) for accounts in both)
+        assert await taken(one, 600, time.at)
+        assert not await taken(other, 500, time.at)
+        assert other.wait_s(500, time.at) == SOON_S
+        one.settle(600, 600, time.at)
+        await both[0].close()  # which says so
+        assert not await taken(other, 500, time.at)
+        time.at += 1  # what is known is older than that a NO may be said without asking
+        assert not await taken(other, 500, time.at)
+        assert other.wait_s(500, time.at) > 3000
+        other.lose(time.at)
+        assert not await taken(other, 1, time.at)
+        assert other.wait_s(1, time.at) == SOON_S
+        await both[1].close()
+
+    asyncio.run(test())
 
 
 def test_time_fills_a_bucket_again(within: Within) -> None:

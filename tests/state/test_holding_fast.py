@@ -54,7 +54,7 @@ class Accounts:
         for account in self.all.values():
             account.marked = False
             account.prepare(self.at)
-            account.hear((0, 1_000, -1, b"born"), self.at)
+            account.hear((0, 1_000, -1, b"born", 0), self.at)
             # room for some requests either way before there is something to be done
             account.lease.free, account.lease.least, account.lease.most = 2_000, 500, 3_000
 

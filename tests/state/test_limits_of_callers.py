@@ -10,7 +10,7 @@ from limited import Desk, Limited, asking, world
 from small_world import NOW
 
 from gateway.core.accounts import Bucket, Terms
-from gateway.core.answer import OVER_BUDGET, Problem, refused
+from gateway.core.answer import OVER_BUDGET, Problem, failed, refused
 from gateway.core.budgets import MONEY, TOKENS, Budget, WhenSpent
 from gateway.core.decide import Verdict
 from gateway.core.exchange import Ended, Fault, Outcome
@@ -225,6 +225,16 @@ def test_a_budget_that_is_spent_refuses_as_openai_does_until_its_window_ends(hol
     here.admitted(asked, NOW + DAY - NOW % DAY)
 
 
+def test_who_is_refused_for_what_others_hold_and_may_not_use_is_told_to_come_back_soon() -> None:
+    here = desk(key=Limited(budgets=(usd("0.0001"),)))
+    held = here.admitted(asking(40, 20))  # 80, and most answers are shorter than they may be
+    problem = here.refused(asking(40, 20))
+    assert (problem.status, problem.code, problem.retry_after_s, problem.should_retry) == (429, "insufficient_quota", 1.0, None)
+    assert "come back in 1s" in problem.message
+    here.settled(held, asking(40, 20), here.tried("one/alpha", 10))
+    here.admitted(asking(40, 20))
+
+
 def test_a_tags_budget_counts_what_surely_bears_the_tag() -> None:
     here = desk(tags={"letters": (usd("0.0001"),)})
     assert here.hold(asking(10_000, tag="batch")) is UNLIMITED
@@ -296,6 +306,11 @@ def test_an_attempt_of_the_cheaper_kind_that_no_longer_fits_is_passed_over() -> 
     over = holds[1].attempt(here.attempt("one/alpha"), NOW)
     assert isinstance(over, Outcome)
     assert (over.ended, over.code) == (Ended.EXHAUSTED, OVER_BUDGET)
+    assert (failed([over]).retry_after_s, failed([over]).should_retry) == (1.0, None)  # the other may use less than it holds
+    here.settled(holds[0], asked, here.tried("one/alpha", 60))
+    over = holds[1].attempt(here.attempt("one/alpha"), NOW)
+    assert isinstance(over, Outcome)
+    assert (failed([over]).retry_after_s, failed([over]).should_retry) == (pytest.approx(DAY - NOW % DAY), False)
     assert holds[1].attempt(here.attempt("three/alpha", 2), NOW) is None
 
 

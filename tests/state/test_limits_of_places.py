@@ -119,9 +119,11 @@ def test_a_quota_is_a_credentials_and_a_request_takes_of_it_what_its_model_weigh
     hold = under_way(here, "one/alpha")
     settled = here.settled(hold, asked, here.tried("one/alpha", 20))
     assert {name.rpartition("/")[2]: amount for name, amount in settled.charged} == {"5h": 2000, "7d": 2000}
-    under_way(here, "two/alpha")
-    under_way(here, "one/beta")
-    outcome = passed_over(here, "two/alpha")  # one is left, and it weighs two
+    holds = {name: under_way(here, name) for name in ("two/alpha", "one/beta")}
+    assert passed_over(here, "two/alpha").retry_after_s == 1.0  # one is left, and it weighs two; who is under way may give one back
+    for name, held in holds.items():
+        here.settled(held, asked, here.tried(name, 20))
+    outcome = passed_over(here, "two/alpha")
     assert (outcome.ended, outcome.code) == (Ended.EXHAUSTED, OVER_QUOTA)
     assert outcome.retry_after_s == pytest.approx(FIVE_HOURS, rel=0.02)
     assert blocked(here) == dict.fromkeys(("one/alpha", "one/beta", "two/alpha", "two/beta"), "quota")

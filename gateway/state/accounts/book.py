@@ -17,14 +17,14 @@ from gateway.state.store.port import Asked
 
 POST_S: Final = 0.5  # what was settled is told so often; the hold covers it until then, so nobody overshoots for not knowing
 HEAL_S: Final = 1.0  # a store that has come back is told by everybody what it must know, and not relied on before
-SOON_S: Final = 1.0  # when what others hold will be settled nobody knows
+SOON_S: Final = 1.0  # when what is held will be settled, or a store will be back, nobody knows
 LAST: Final = 2**53 - 1  # the number of a message after which none comes
 
 
 class LeasedBook(Leased):
     """The port Account, of a Book."""
 
-    __slots__ = ("_born", "_newest", "_number", "_oldest", "_said", "_slice", "_totals", "_unsaid")
+    __slots__ = ("_born", "_newest", "_number", "_oldest", "_others", "_said", "_slice", "_totals", "_unsaid")
 
     def __init__(self, terms: Terms, keeper: Keeper) -> None:
         super().__init__(terms, keeper)
@@ -34,6 +34,7 @@ class LeasedBook(Leased):
         self._said: set[int] = set()  # those of the message that is not answered yet
         self._slice = self._newest = -1  # the one that was settled in last; the newest that was ever seen
         self._oldest = -1  # slice of the window in which anybody has settled anything
+        self._others = 0  # what all others had settled in the window when last heard of
         self._born: bytes | None = None  # when the store's book was made: another one has forgotten what this one knew
 
     @property
@@ -53,17 +54,25 @@ class LeasedBook(Leased):
         self._settled()
 
     def wait_s(self, amount: int, now: float) -> float:
-        """Seconds until something leaves the window."""
+        """Seconds until something leaves the window; fewer where that is not what stands in the way."""
         book = self.book
         if amount > book.amount:
             return inf
         if self.lease.free + self._there(now) >= amount:
             return 0.0
+        if amount <= self._unsettled():
+            return SOON_S
         if book.window != "rolling":
             return max(0.0, begins(book, slice_of(book, now) + 1) - now)
         self._add_up()
         oldest = min((number for number in (self._oldest, *self._totals) if number >= oldest_of(book, now)), default=None)
         return SOON_S if oldest is None else max(SOON_S, leaves(book, oldest) - now)
+
+    def _unsettled(self) -> float:
+        """What there is, as far as is known, once all that is held comes back unused; most requests use less than they hold."""
+        if not self._lost:
+            return self.book.amount - self._others - sum(self._totals.values()) - self.lease.used
+        return inf if self._terms.when_lost is WhenLost.REFUSE else self.lease.free + self.lease.held
 
     def left(self, now: float) -> int:
         """What is left among all, as far as is known here. A share has to be brought up to `now` first."""
@@ -108,6 +117,7 @@ class LeasedBook(Leased):
     def _learn(self, answer: Sequence[Any], now: float) -> None:
         self._said = set()
         self._oldest = int(answer[2])
+        self._others = int(answer[4]) - sum(self._totals.values())
         known, self._born = self._born, answer[3]
         if known is not None and known != self._born:
             self._add_up()

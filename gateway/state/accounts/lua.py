@@ -166,6 +166,6 @@ if not overtaken then
   grant = granted(there, tonumber(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[10]))
   hold(KEYS[2], ARGV[5], ARGV[6], kept + grant, now, ARGV[11])
 end
-return {grant, there - grant, oldest, born}
+return {grant, there - grant, oldest, born, sum}
 """,
 )

@@ -111,11 +111,10 @@ class AccountHold:
         found: tuple[float, Line] | None = None
         for line in self._caller.lines:
             wait_s = line.account.wait_s(amounts[line.amount], now)
-            if line not in held:
-                wait_s = wait_s or RETRY_S
             if wait_s and (found is None or wait_s > found[0]):
                 found = wait_s, line
-        wait_s, line = found or (RETRY_S, self._caller.lines[0])
+        # else one that said no and can't say for how long; where another can, this one may only not have been asked
+        wait_s, line = found or (RETRY_S, next((line for line in self._caller.lines if line not in held), self._caller.lines[0]))
         self._limiter.count(line)
         return _problem(line, amounts[line.amount], wait_s)
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from limited import Desk, Limited, asking, world
 from small_world import NOW
 
-from gateway.core.accounts import Terms
+from gateway.core.accounts import Terms, WhenLost
 from gateway.core.budgets import MONEY, TOKENS, Budget
 from gateway.core.rates import Rate, Rates
 from gateway.state.accounts.book import LeasedBook
@@ -121,3 +121,13 @@ def test_the_fast_way_does_what_calls_would_have_done(steps: list[tuple[str, int
         for side in (fast, called):
             getattr(side, what)(size)
         assert fast.stands() == called.stands(), what
+
+
+def test_a_budget_whose_store_is_lost_is_named_and_no_rate_that_was_not_asked() -> None:
+    budget = Budget(TOKENS, 200_000, "day", when_lost=WhenLost.REFUSE)
+    found, accounts = world(key=Limited(Rates(requests=Rate(400, 60)), (budget,))), Accounts()
+    here = Desk(AccountLimiter(accounts, found, NOW), found)
+    here.hold(asking())
+    accounts.all["budget/key/ward/tokens-day"].lose(NOW)
+    problem = here.refused(asking())
+    assert (problem.code, problem.retry_after_s) == ("insufficient_quota", 1.0)

@@ -35,6 +35,7 @@ from gateway.ports import (
     Meter,
     Opened,
     Opening,
+    Patience,
     Place,
     Trail,
     Upstream,
@@ -83,6 +84,7 @@ class Course:
     decision: Decision
     client: Client
     hold: Hold = UNLIMITED  # of limits
+    patience: Patience = field(default_factory=Patience)  # with the shared store
     trail: Trail | None = None
     tried: list[Tried] = field(default_factory=list)
     outcome: Outcome | None = None  # of the attempt under way; stays so when cancelled
@@ -149,7 +151,7 @@ def _settled(course: Course, answer: Answer) -> None:
 
 async def _admitted(course: Course) -> Answer:
     """Serve what its caller's limits let in. Near a limit, and only there, the store is waited for."""
-    course.hold = course.world.limiter.hold(course.request, course.decision)
+    course.hold = course.world.limiter.hold(course.request, course.decision, course.patience)
     said = course.hold.admit(course.request.began)
     if said is not None and not isinstance(said, Problem):
         said = await said

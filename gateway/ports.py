@@ -144,6 +144,16 @@ class Live(Protocol):
         ...
 
 
+class Patience:
+    """How long one request has waited for the shared store so far, in seconds: all of its waits together take no longer than one
+    may. Whoever waits adds to it."""
+
+    __slots__ = ("spent_s",)
+
+    def __init__(self) -> None:
+        self.spent_s = 0.0
+
+
 class Hold(Protocol):
     """What an exchange holds of limits. It is there before anything is taken, so that whoever stops settles it."""
 
@@ -204,7 +214,7 @@ class Limiter(Protocol):
         """`state` without the places that limits take away from `request`."""
         ...
 
-    def hold(self, request: Request, decision: Decision) -> Hold:
+    def hold(self, request: Request, decision: Decision, patience: Patience) -> Hold:
         """A hold on nothing as yet."""
         ...
 

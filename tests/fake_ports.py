@@ -15,7 +15,7 @@ from gateway.core.exchange import Attempt, Ended, Fault, Kept, Outcome, Recall, 
 from gateway.core.live import ALL_WELL, LiveState
 from gateway.core.settlement import Settlement
 from gateway.core.usage import Usage
-from gateway.ports import Callback, Client, EgressRefused, Flow
+from gateway.ports import Callback, Client, EgressRefused, Flow, Patience
 
 T = TypeVar("T")
 USAGE = Usage(uncached=90, cached=10, output=20, reported=True)
@@ -266,7 +266,7 @@ class FakeLimiter:
     def live(self, request: Request, state: LiveState, now: float) -> LiveState:
         return state
 
-    def hold(self, request: Request, decision: Decision) -> "FakeHold":
+    def hold(self, request: Request, decision: Decision, patience: Patience) -> "FakeHold":
         return FakeHold(self, request.id)
 
 

@@ -18,6 +18,7 @@ from gateway.core.settlement import Settlement, settle
 from gateway.core.unlimited import Unlimited
 from gateway.core.usage import Usage
 from gateway.core.view import View
+from gateway.ports import Patience
 from gateway.state.limits import AccountHold, AccountLimiter
 
 
@@ -102,7 +103,7 @@ class Desk:
 
     def hold(self, asked: Request, now: float | None = None) -> AccountHold | Unlimited:
         """What `asked` would hold, decided at `now`."""
-        return self.limiter.hold(asked, self.decided(asked, now))
+        return self.limiter.hold(asked, self.decided(asked, now), Patience())
 
     def admitted(self, asked: Request, now: float | None = None) -> AccountHold:
         """A hold that has been admitted without asking anybody."""

@@ -22,7 +22,7 @@ class Unlimited:
         """Nothing is taken away."""
         return state
 
-    def hold(self, _request: object, _decision: object) -> "Unlimited":
+    def hold(self, _request: object, _decision: object, _patience: object) -> "Unlimited":
         """A hold on nothing."""
         return self
 

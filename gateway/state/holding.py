@@ -18,8 +18,10 @@ from gateway.core.limits import span
 from gateway.core.rank import output_expected
 from gateway.core.rates import RATE_LIMITED
 from gateway.core.settlement import Settlement
+from gateway.ports import Patience
 from gateway.state.accounts.port import Said
 from gateway.state.lines import MONEY, ONE, TICKETS, TOKENS, Caller, Line, Place
+from gateway.state.store.port import WAIT_S
 
 if TYPE_CHECKING:
     from gateway.state.limits import AccountLimiter
@@ -35,14 +37,17 @@ class AccountHold:
     """What one request holds. Settled once; another time does nothing."""
 
     __slots__ = (
-        "_amounts", "_at_place", "_began", "_caller", "_decision", "_first", "_limiter", "_more", "_now", "_output", "_peak",
-        "_pending", "_prompt", "at_price", "books",
+        "_amounts", "_at_place", "_began", "_caller", "_decision", "_first", "_limiter", "_more", "_now", "_output", "_patience",
+        "_peak", "_pending", "_prompt", "at_price", "books",
     )  # fmt: skip
 
-    def __init__(self, limiter: "AccountLimiter", caller: Caller, request: Request, decision: Decision) -> None:
+    def __init__(
+        self, limiter: "AccountLimiter", caller: Caller, request: Request, decision: Decision, patience: Patience
+    ) -> None:
         self._limiter = limiter
         self._caller = caller
         self._decision = decision
+        self._patience = patience
         self._prompt = request.needs.prompt_tokens
         self._output = output_expected(request.needs)
         self._began = self._now = request.began
@@ -120,16 +125,22 @@ class AccountHold:
 
     async def _ask(self, asks: list[Taken], now: float) -> bool:
         """Ask the store for all of `asks` at once; what it gives is `_pending`, whatever happens meanwhile."""
-        if len(asks) == 1:
-            return await self._ask_one(*asks[0], now)
-        answers = await asyncio.gather(*(self._ask_one(line, amount, now) for line, amount in asks), return_exceptions=True)
+        time, patience = asyncio.get_running_loop().time, self._patience
+        began, wait_s = time(), max(0.0, WAIT_S - patience.spent_s)
+        try:
+            if len(asks) == 1:
+                return await self._ask_one(*asks[0], now, wait_s)
+            asked = (self._ask_one(line, amount, now, wait_s) for line, amount in asks)
+            answers = await asyncio.gather(*asked, return_exceptions=True)
+        finally:
+            patience.spent_s += time() - began
         for answer in answers:
             if isinstance(answer, BaseException):
                 raise answer
         return all(answers)
 
-    async def _ask_one(self, line: Line, amount: int, now: float) -> bool:
-        if not await line.account.ask(amount, now):
+    async def _ask_one(self, line: Line, amount: int, now: float, wait_s: float) -> bool:
+        if not await line.account.ask(amount, now, wait_s):
             return False
         self._pending = [*self._pending, (line, amount)]
         return True

@@ -22,6 +22,7 @@ from gateway.core.live import BUDGET, QUOTA, RATE, Blocked, LiveState
 from gateway.core.policy import Snapshot
 from gateway.core.rank import output_expected
 from gateway.core.unlimited import UNLIMITED, Unlimited
+from gateway.ports import Patience
 from gateway.state.accounts.port import Accounts
 from gateway.state.holding import RETRY_S, AccountHold
 from gateway.state.lines import NOBODY, TICKETS, Caller, Line, Place
@@ -141,14 +142,14 @@ class AccountLimiter:
                     found.setdefault(name, why)
         return self._without(state, frozenset(found.items()), found)
 
-    def hold(self, request: Request, decision: Decision) -> "AccountHold | Unlimited":
+    def hold(self, request: Request, decision: Decision, patience: Patience) -> "AccountHold | Unlimited":
         """A hold on nothing as yet, for `request` as it was decided."""
         caller = self._caller(request)
         if caller is None:
             if not self._limited:
                 return UNLIMITED
             caller = NOBODY
-        return AccountHold(self, caller, request, decision)
+        return AccountHold(self, caller, request, decision, patience)
 
     def _caller(self, request: Request) -> Caller | None:
         facts = request.facts

@@ -42,7 +42,7 @@ from gateway.core.settlement import Settlement
 from gateway.core.usage import Usage
 from gateway.core.view import View
 from gateway.pipeline import World
-from gateway.ports import Callback, Client, Flow
+from gateway.ports import Callback, Client, Flow, Patience
 
 Exchange = Callable[[World, View, Request, Client], Coroutine[Any, Any, Answer]]
 
@@ -189,9 +189,9 @@ class TappedLimiter:
         self.tap("read")  # fails as reading live state does: before anything is decided
         return self.limiter.live(request, state, now)
 
-    def hold(self, request: Request, decision: Decision) -> "TappedHold":
+    def hold(self, request: Request, decision: Decision, patience: Patience) -> "TappedHold":
         self.tap("hold")
-        return TappedHold(self.limiter.hold(request, decision), self.tap)
+        return TappedHold(self.limiter.hold(request, decision, patience), self.tap)
 
 
 @dataclass

@@ -44,8 +44,8 @@ BUGS = {
         "return await _remembered(course)",
     ),
     "the hold is noted when it is granted": (
-        "    course.hold = course.world.limiter.hold(course.request, course.decision)\n    said = course.hold.admit(",
-        "    hold = course.world.limiter.hold(course.request, course.decision)\n    said = hold.admit(",
+        "course.hold = course.world.limiter.hold(course.request, course.decision, course.patience)\n    said = course.hold.admit(",
+        "hold = course.world.limiter.hold(course.request, course.decision, course.patience)\n    said = hold.admit(",
     ),
     "a store is not waited for": (
         "    if said is not None and not isinstance(said, Problem):\n        said = await said\n",

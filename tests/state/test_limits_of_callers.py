@@ -20,6 +20,7 @@ from gateway.core.pricing import Capacity, Price
 from gateway.core.rates import Rate, Rates
 from gateway.core.unlimited import UNLIMITED
 from gateway.core.usage import Usage
+from gateway.ports import Patience
 from gateway.state.accounts.local import LocalAccounts
 from gateway.state.limits import AccountHold, AccountLimiter
 
@@ -88,7 +89,8 @@ def test_a_hold_counts_on_nothing_that_is_cached_and_is_settled_by_what_was(cach
     dear = {"price": Price(Decimal(10), Decimal(20), Decimal(1), Decimal(10))}
     here = desk(key=Limited(budgets=(usd("0.0008"),)), tariff=dict.fromkeys(("one", "two", "three"), dear))
     asked = asking(40, 20)  # 800 micro-dollars, or 440 if all of it were cached
-    hold = here.limiter.hold(asked, here.decided(asked, state=LiveState(warm={"one/alpha": 40, "two/alpha": 40})))
+    state = LiveState(warm={"one/alpha": 40, "two/alpha": 40})
+    hold = here.limiter.hold(asked, here.decided(asked, state=state), Patience())
     assert hold.admit(NOW) is None
     assert isinstance(hold, AccountHold)
     here.refused(asking(1, 0))  # nothing is left

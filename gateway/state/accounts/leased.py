@@ -131,8 +131,9 @@ class Leased(ABC):
             return Said.NO
         return Said.ASK
 
-    async def ask(self, amount: int, now: float) -> bool:
-        """After `take` said ASK: hold `amount` if the store has it. Waits no longer than WAIT_S."""
+    async def ask(self, amount: int, now: float, wait_s: float = WAIT_S) -> bool:
+        """After `take` said ASK: hold `amount` if the store has it. Waits no longer than `wait_s`; who has waited so long takes
+        the store for lost, as all do until it answers."""
         if self._lost:
             return self._by_terms(amount, now)
         if amount > self._terms.of.amount:
@@ -141,7 +142,7 @@ class Leased(ABC):
         waiting = Waiting(amount, loop.create_future())
         self._waiting.append(waiting)
         self._keeper.urge(self)
-        timer = loop.call_later(WAIT_S, waiting.tell, None)
+        timer = loop.call_later(wait_s, waiting.tell, None)
         try:
             said = await waiting.said
         except asyncio.CancelledError:

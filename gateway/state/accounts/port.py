@@ -10,6 +10,7 @@ from math import inf
 from typing import Protocol
 
 from gateway.core.accounts import Terms
+from gateway.state.store.port import WAIT_S
 
 
 class Said(Enum):
@@ -68,8 +69,9 @@ class Account(Protocol):
         """Hold `amount`."""
         ...
 
-    async def ask(self, amount: int, now: float) -> bool:
-        """After `take` said ASK: hold `amount` if the store has it, within its `WAIT_S`; a lost store means what the terms say."""
+    async def ask(self, amount: int, now: float, wait_s: float = WAIT_S) -> bool:
+        """After `take` said ASK: hold `amount` if the store says within `wait_s` that it has it; a lost store means what the terms
+        say, and so does one that is too slow."""
         ...
 
     def settle(self, held: int, used: int, now: float) -> None:

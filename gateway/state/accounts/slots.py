@@ -11,7 +11,7 @@ from typing import Final
 from gateway.core.accounts import Terms, WhenLost
 from gateway.state.accounts.leased import BEAT_S, LEASE_S, Keeper, Leased
 from gateway.state.accounts.lua import SLOTS
-from gateway.state.store.port import Asked
+from gateway.state.store.port import WAIT_S, Asked
 
 ON_ITS_WAY_S: Final = 0.005  # for what is given back to reach the store: an urgent flush, and the way there
 BUSY_RETRY_S: Final = 1.0  # when one of the requests under way will have ended nobody knows
@@ -27,15 +27,17 @@ class LeasedSlots(Leased):
         self._key = f"rg:{{{terms.id}}}:slots"
         self._number = 0  # of the last message
 
-    async def ask(self, amount: int, now: float) -> bool:
+    async def ask(self, amount: int, now: float, wait_s: float = WAIT_S) -> bool:
         """After `take` said ASK: hold `amount` if the store has it. Where it has none it is asked once more: a slot that was given
         back when the caller had its last answer may have been on its way still."""
-        if await super().ask(amount, now):
+        time = asyncio.get_running_loop().time
+        until = time() + wait_s
+        if await super().ask(amount, now, wait_s):
             return True
-        if self._lost or amount > self._terms.of.amount:
+        if self._lost or amount > self._terms.of.amount or until - time() < 2 * ON_ITS_WAY_S:
             return False
         await asyncio.sleep(ON_ITS_WAY_S)
-        return await super().ask(amount, now)
+        return await super().ask(amount, now, max(0.0, until - time()))
 
     def settle(self, held: int, used: int, now: float) -> None:
         """What was taken as `held` has ended."""

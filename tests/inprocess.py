@@ -33,6 +33,7 @@ from gateway.pipeline import World
 from gateway.simulators import Simulator
 from gateway.state.accounts.local import LocalAccounts
 from gateway.state.cache.cache import LEASE_S, SharedCache
+from gateway.state.cache.form import Form
 from gateway.state.limits import AccountLimiter
 from gateway.state.live import LocalLive
 from gateway.state.store.port import Store
@@ -153,9 +154,9 @@ async def in_process(
         ledger, meter, counter = FakeLedger(), FakeMeter(), itertools.count()
         defects: list[BaseException] = []
         limiter = AccountLimiter(LocalAccounts(clock.now), policy, clock.now())
-        cache = None
+        cache: SharedCache | None = None
         if store is not None:
-            forms = {"chat": ChatForm(), "completions": CompletionForm(), "embeddings": EmbeddingsForm()}
+            forms: dict[str, Form] = {"chat": ChatForm(), "completions": CompletionForm(), "embeddings": EmbeddingsForm()}
             cache = SharedCache(store, SECRET, forms, bounds, clock, loop, meter.kept, defects.append, cache_lease_s)
             stack.push_async_callback(cache.close)
         watched, warmth = Watched(upstreams, live, clock), WarmPrefixes(b"secret").under(affinity)

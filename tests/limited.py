@@ -19,7 +19,8 @@ from gateway.core.unlimited import Unlimited
 from gateway.core.usage import Usage
 from gateway.core.view import View
 from gateway.ports import Patience
-from gateway.state.limits import AccountHold, AccountLimiter
+from gateway.state.holding import AccountHold
+from gateway.state.limits import AccountLimiter
 
 
 @dataclass(frozen=True)

@@ -223,7 +223,7 @@ class BooksModel:
         window = f"{self.book.per_s}s" if self.book.window == "rolling" else self.book.window
         kept = self.server.client.hgetall(f"rg:{{{self.terms.id}}}:{window}:book")
         oldest = oldest_of(self.book, self.now)
-        found = {field.decode(): int(value) for field, value in kept.items() if b" " in field}
+        found = {field.decode(): int(value) for field, value in kept.items() if isinstance(field, bytes) and b" " in field}
         wanted = {
             f"{number} {worker.incarnation}": total
             for worker in (*self.living, *self.dead)

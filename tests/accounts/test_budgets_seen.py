@@ -108,7 +108,8 @@ def test_what_is_given_back_or_owed_counts_while_it_is_being_said(server: Server
         loop, kept = asyncio.get_running_loop(), list[Leased]()
         store, now = Watching(server, look), lambda: moment[0]
         accounts = LeasedAccounts(store, "w-1", now, loop, defect=raised, store_now=lambda: repr(NOW))
-        for of, used in ((Slots(100), 0), *product((Bucket(100, 60), Book(100, "day")), (0, 10, 30))):
+        used_up: tuple[Bucket | Book, ...] = Bucket(100, 60), Book(100, "day")
+        for of, used in ((Slots(100), 0), *product(used_up, (0, 10, 30))):
             account = accounts.open(Terms(f"any/lab/{type(of).__name__}-{used}", of))
             assert account.take(10, NOW) is Said.ASK and await account.ask(10, NOW)
             account.settle(10, used, NOW)

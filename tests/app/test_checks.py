@@ -336,7 +336,10 @@ def test_an_engine_that_falls_ill_is_left_until_it_mends(tmp_path: Path) -> None
 
         # chat goes on working there: only /health says that it is not well
         engine.follow({"match": {"path": "/health"}, "fault": {"kind": "error", "status": 503}})
-        ill = lambda: gateway.metric("gateway_blocked_workers", deployment="engine/m", word="health")  # noqa: E731
+
+        def ill() -> float | None:
+            return gateway.metric("gateway_blocked_workers", deployment="engine/m", word="health")
+
         until("both workers know", lambda: ill() == 2)
         assert gateway.metric("gateway_endpoint_healthy", endpoint="engine") == 0
         assert health(gateway)["engine"]["found"] == "GET /health: status 503"
@@ -354,7 +357,10 @@ def test_an_engine_that_falls_ill_is_left_until_it_mends(tmp_path: Path) -> None
 
         queue = "vllm:num_requests_running 8\nvllm:num_requests_waiting 3\n"
         engine.follow({"match": {"path": "/metrics"}, "fault": {"kind": "error", "status": 200, "body": queue}})
-        busy = lambda: gateway.metric("gateway_blocked_workers", deployment="engine/m", word="busy")  # noqa: E731
+
+        def busy() -> float | None:
+            return gateway.metric("gateway_blocked_workers", deployment="engine/m", word="busy")
+
         until("both workers know", lambda: busy() == 2)
         assert gateway.ask().status == 200 and engine.chats == 2  # it comes after the other
 

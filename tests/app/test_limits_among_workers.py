@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -63,10 +64,15 @@ def left(gateway: Gateway, name: str) -> tuple[int, bool]:
     return row["left"], row["alone"]
 
 
+def knows(gateway: Gateway, name: str) -> bool:
+    """Whether it goes by the store, not by itself."""
+    return not left(gateway, name)[1]
+
+
 def both_know(gateway: Gateway, *names: str) -> None:
     """Wait until both workers serve, and go by the store."""
     until("both serve", lambda: gateway.metric("gateway_workers") == WORKERS)
-    until("both know the store", lambda: not any(left(gateway, name)[1] for name in names))
+    until("both know the store", lambda: all(knows(gateway, name) for name in names))
 
 
 def test_a_rate_is_one_for_both_workers(tmp_path: Path) -> None:
@@ -79,7 +85,8 @@ def test_a_rate_is_one_for_both_workers(tmp_path: Path) -> None:
         more = overshoot(Terms(name, Bucket(REQUESTS, 3600)), WORKERS).answering
         assert REQUESTS - STANDING * WORKERS <= served <= REQUESTS + more
         assert both_serve(gateway)
-        refused = until("it is counted", lambda: gateway.metric("gateway_limited_total", holder="tenant", limit_kind="requests"))
+        of = {"holder": "tenant", "limit_kind": "requests"}
+        refused = until("it is counted", lambda: gateway.metric("gateway_limited_total", **of) or 0)
         assert 0 < refused <= found.count(429)
         until("it is told", lambda: left(gateway, name)[0] <= STANDING * WORKERS)
 
@@ -108,7 +115,7 @@ def test_a_budget_is_one_for_two_machines_and_outlives_one_of_them(tmp_path: Pat
         one = stack.enter_context(limited(here, budget, workers=1, store=url))
         other = stack.enter_context(limited(there, budget, workers=1, store=url))
         for gateway in (one, other):
-            until("it knows the store", lambda gateway=gateway: not left(gateway, name)[1])
+            until("it knows the store", partial(knows, gateway, name))
         found = [gateway.ask(max_tokens=5).status for _ in range(8) for gateway in (one, other)]
         assert found == [200] * 16
         assert one.end() == 0
@@ -138,7 +145,7 @@ def test_while_the_store_is_lost_nobody_waits_and_residency_is_as_it_was(
         both_know(gateway, tokens, dollars)
         until("they serve", lambda: set(statuses(gateway, 8)) == {200})
         over = day(gateway)
-        waits, found = [], []
+        waits, found = list[float](), list[int]()
         while 429 not in found[-8:] and len(found) < 400:
             began = time.monotonic()
             found.append(gateway.ask(max_tokens=5).status)

@@ -29,7 +29,7 @@ class OddAtFirst(Fleet):
         ours, theirs = socket.socketpair()
         with theirs:
             theirs.sendall(said)
-            self.first = subprocess.Popen(["sleep", "60"], stdin=theirs)  # noqa: ASYNC220
+            self.first = subprocess.Popen(["sleep", "60"], stdin=theirs.fileno())  # noqa: ASYNC220
         return self.first, *await asyncio.open_connection(sock=ours)
 
 

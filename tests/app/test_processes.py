@@ -119,7 +119,7 @@ def test_a_signal_while_it_starts_is_obeyed(tmp_path: Path) -> None:
                 lambda gateway=gateway: list((gateway.state / "ledger").iterdir()),
                 lambda gateway=gateway: '"serving"' in gateway.log,
             )[number]
-            until("it has come so far", look)  # type: ignore[arg-type]
+            until("it has come so far", look)
             workers = gateway.workers()
             assert gateway.end() in (0, -signal.SIGTERM)
             until("nobody is left", lambda workers=workers: not any(map(alive, workers)))  # type: ignore[misc]

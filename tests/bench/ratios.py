@@ -25,6 +25,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import world
 
@@ -203,7 +204,7 @@ def practise(folder: pathlib.Path, command: str) -> int:
     return 0
 
 
-def measure(folder: pathlib.Path, seconds: float, rounds: int) -> dict[str, object]:
+def measure(folder: pathlib.Path, seconds: float, rounds: int) -> dict[str, Any]:
     """All rounds of all cells. CPU in µs, memory in MB, ready in seconds."""
     floor = [sys.executable, "-m", "uvicorn", "--port", str(FLOOR_PORT), "--no-access-log", "--log-level", "warning"]
     floor += ["--loop", "uvloop", "--http", "httptools", "--app-dir", str(HERE), "floor:app"]
@@ -258,9 +259,9 @@ def measure_more(cells: dict[str, dict[str, list[float]]], running: Running, sec
             cells[label]["p99"].append(result["p99_ms"])
 
 
-def report(measured: dict[str, object], *, as_json: bool) -> int:
+def report(measured: dict[str, Any], *, as_json: bool) -> int:
     """Print the ratios; 1 if one passes what it may be."""
-    cells: dict[str, dict[str, list[float]]] = measured["cells"]  # type: ignore[assignment]
+    cells: dict[str, dict[str, list[float]]] = measured["cells"]
     rows, missed = [], 0
     for label, most in (*((cell[0], cell[5]) for cell in CELLS), (LIMITED, None), (HIT, None)):
         found = cells[label]
@@ -275,7 +276,7 @@ def report(measured: dict[str, object], *, as_json: bool) -> int:
     added = statistics.median((limited - plain) / floor for limited, plain, floor in floors)
     hit = statistics.median(kept / plain for kept, plain in zip(cells[HIT]["gateway"], cells[HIT]["beside"], strict=True))
     missed += (added > LIMITS_FLOORS_MAX) + (hit >= 1.0)
-    ready_s, worker_mb = statistics.median(measured["ready_s"]), max(measured["worker_mb"])  # type: ignore[call-overload]
+    ready_s, worker_mb = statistics.median(measured["ready_s"]), max(measured["worker_mb"])
     missed += (ready_s > READY_S_MAX) + (worker_mb > WORKER_MB_MAX)
     if as_json:
         told = {"cells": rows, "limits_floors": round(added, 2), "hit_of_plain": round(hit, 2), "ready_s": ready_s, "worker_mb": worker_mb}
@@ -283,8 +284,8 @@ def report(measured: dict[str, object], *, as_json: bool) -> int:
         return int(missed > 0)
     print(f"{'CPU per':32}{'floor µs':>10}{'gateway µs':>12}{'store µs':>10}{'ratio':>8}{'at most':>9}{'p50 ms':>9}{'p99 ms':>9}")
     for row in rows:
-        most = f"{row['at_most']:.1f}" if row["at_most"] else "-"
-        print(f"{row['what']:32}{row['floor_us']:>10}{row['gateway_us']:>12}{row['store_us']:>10}{row['ratio']:>8}{most:>9}{row['p50_ms']:>9}{row['p99_ms']:>9}")
+        goal = f"{row['at_most']:.1f}" if row["at_most"] else "-"
+        print(f"{row['what']:32}{row['floor_us']:>10}{row['gateway_us']:>12}{row['store_us']:>10}{row['ratio']:>8}{goal:>9}{row['p50_ms']:>9}{row['p99_ms']:>9}")
     print(f"rates and budgets add {added:.2f} floors (at most {LIMITS_FLOORS_MAX}); a hit costs {hit:.2f} of a relayed request (less than 1)")
     print(f"ready after {ready_s:.2f} s (at most {READY_S_MAX:.0f}); {worker_mb:.0f} MB a worker after load (at most {WORKER_MB_MAX:.0f})")
     return int(missed > 0)

@@ -25,6 +25,7 @@ from gateway.core.caching import Keeping
 from gateway.core.exchange import Attempt, Needs, Recall, Request
 from gateway.state.cache.apart import LARGE_BYTES
 from gateway.state.cache.cache import SharedCache
+from gateway.state.cache.form import Form
 from gateway.state.cache.place import SharedPlace
 from gateway.upstream.kept import ChatForm
 from gateway.upstream.vectors import EmbeddingsForm
@@ -75,7 +76,7 @@ async def keeping(server: Server) -> AsyncIterator[Kept]:
     loop, threads = asyncio.get_running_loop(), Threads()
     loop.set_default_executor(threads)
     async with opened(server.url) as store:
-        forms = {"embeddings": EmbeddingsForm(), "chat": ChatForm()}
+        forms: dict[str, Form] = {"embeddings": EmbeddingsForm(), "chat": ChatForm()}
         counted, defects = list[str](), list[BaseException]()
         cache = SharedCache(store, SECRET, forms, Bounds(), Clock(), loop, counted.append, defects.append)
         try:

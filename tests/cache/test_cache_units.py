@@ -111,7 +111,7 @@ def test_a_scope_that_all_share_whatever_they_ask_is_warned_of(tmp_path: Path) -
     assert any("the scope" in str(warning) for warning in found.warnings)
 
 
-def decision(caching: tuple[Caching, ...], *, stores: tuple[Keeper, ...] = (), **facts: frozenset[str]) -> Decision:
+def decision(caching: tuple[Caching, ...], *, stores: tuple[Keeper, ...] = (), **facts: Any) -> Decision:
     found = snapshot()
     view = View(replace(found, policy=replace(found.policy, caching=caching, stores=stores)), NOW)
     one = frozenset

@@ -116,8 +116,9 @@ def test_what_differs_in_more_than_words_or_too_much_in_them_is_asked_anew(serve
             count = embedded(a)
             assert (await a.ask(content=SUMMER)).headers["x-gateway-cache"] == "hit"
             tool: Any = {"type": "function", "function": {"name": "f", "parameters": {}}}
-            for more in ({"tools": [tool]}, {"n": 2}):
-                assert (await a.ask(content=AUTUMN, **more)).headers["x-gateway-cache"] == "miss"
+            apart: list[dict[str, Any]] = [{"tools": [tool]}, {"n": 2}]
+            for other in apart:
+                assert (await a.ask(content=AUTUMN, **other)).headers["x-gateway-cache"] == "miss"
                 assert why(a)[-1] == "unfit"
             await a.ask(content=WORDS.format("winter") * 100)
             assert why(a)[-1] == "unfit"

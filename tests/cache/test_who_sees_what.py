@@ -239,8 +239,12 @@ BUGS: Final[dict[str, tuple[Callable[[], Parts], Course]]] = {
         ),
         (
             NEAR_BOOK,
-            [LAB, replace(OTHER, tenant="clinic"), Moved(0, 1, like=True)]
-            + [replace(asked, tenant=tenant, wording=1) for asked in (LAB, OTHER) for tenant in TENANTS],
+            [
+                LAB,
+                replace(OTHER, tenant="clinic"),
+                Moved(0, 1, like=True),
+                *(replace(asked, tenant=tenant, wording=1) for asked in (LAB, OTHER) for tenant in TENANTS),
+            ],
         ),
     ),
     "what is near is not authorised": (

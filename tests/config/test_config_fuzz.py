@@ -67,7 +67,7 @@ WORDS = [
     " ",
     "2027-05-20",
 ]
-ODD = st.one_of(
+ODD: st.SearchStrategy[Any] = st.one_of(
     st.sampled_from(
         [None, True, False, 0, -1, 1, 10**30, 0.5, [], {}, [[]], [None], [{}], {"": None}, {"id": "x"}, {"at_least": "x"}]
     ),
@@ -91,12 +91,13 @@ def spoilt(draw: st.DrawFn) -> dict[str, Any]:
     documents = copy.deepcopy(DOCUMENTS)
     for _ in range(draw(st.integers(1, 3))):
         name, path = draw(st.sampled_from(PLACES))
+        holder: Any
         holder, last = documents, [name, *path]
         try:
             for step in last[:-1]:
-                holder = holder[step]  # type: ignore[index]
+                holder = holder[step]
             if draw(st.booleans()) or not isinstance(holder, dict):
-                holder[last[-1]] = copy.deepcopy(draw(ODD))  # type: ignore[index]
+                holder[last[-1]] = copy.deepcopy(draw(ODD))
             elif draw(st.booleans()):
                 del holder[last[-1]]
             else:

@@ -155,7 +155,7 @@ def test_every_limit_has_a_reason_a_number_and_bounds() -> None:
     assert set(REASONS) == {item.name for item in fields(Bounds)} == {key.name for key in LIMITS.keys}
     for key in LIMITS.keys:
         schema = key.shape.schema()
-        assert schema["minimum"] <= key.example <= schema["maximum"]  # type: ignore[operator]
+        assert schema["minimum"] <= key.example <= schema["maximum"]
         assert str(key.example) in key.about
 
 

@@ -43,7 +43,7 @@ REFUSED = decided(WORLD, region={"CN"}, data_class={"personal", "special"})
 
 def described(decision: Decision, name: str) -> dict[str, Any]:
     told_of: Any = as_json(decision)["deployments"]
-    return next(found for found in told_of if found["deployment"] == name)  # type: ignore[no-any-return]
+    return next(found for found in told_of if found["deployment"] == name)
 
 
 # --- as JSON ----------------------------------------------------------------------------------------------------------------
@@ -284,6 +284,12 @@ def test_classes_in_words(classes: set[str], words: str) -> None:
 # --- limits -----------------------------------------------------------------------------------------------------------------
 
 
+def limits(decision: Decision, workers: int = 1) -> list[dict[str, Any]]:
+    found = as_json(decision, workers)["limits"]
+    assert isinstance(found, list)
+    return found
+
+
 def test_limits_are_told_with_what_happens_past_them_and_how_far_they_can_be_overshot() -> None:
     snapshot = ROUTED.view.snapshot
     rates = Rates(requests=Rate(600, 60), when_lost=WhenLost.ADMIT)
@@ -291,9 +297,7 @@ def test_limits_are_told_with_what_happens_past_them_and_how_far_they_can_be_ove
     key = Key("k", "a", b"", None, False, {}, frozenset(), rates=rates, budgets=(budget,))
     limited = replace(snapshot, access=replace(snapshot.access, keys={"k": key}, tenants={"a": Tenant("a", None, {})}))
     decision = replace(ROUTED, view=View(limited, NOW))
-    alone, many = as_json(decision)["limits"], as_json(decision, 4)["limits"]
-    assert isinstance(alone, list)
-    assert isinstance(many, list)
+    alone, many = limits(decision), limits(decision, 4)
     assert [one["id"] for one in alone] == ["rate/key/k/requests", "budget/key/k/usd-day", "room/frankfurt"]
     assert many[0]["overshoot"] == {"answering": 19, "lost": None, "says": many[0]["overshoot"]["says"]}
     assert many[1]["overshoot"]["lost"] == 5_000_000
@@ -311,11 +315,11 @@ def test_room_is_told_with_the_share_of_each_worker_and_how_much_more_may_come_t
     assert "can be overshot: not at all; another machine has as much again" in plain
     state = replace(snapshot.policy.gateway, name="state", kind="store", url="env:URL")
     shared = replace(ROUTED, view=View(replace(snapshot, policy=replace(snapshot.policy, stores=(state,))), NOW))
-    (room,) = as_json(shared, 4)["limits"]  # type: ignore[misc]
+    (room,) = limits(shared, 4)
     assert room["says"] == "room for 48 requests at once, 12 for each of 4 workers"
     assert (room["overshoot"]["answering"], room["overshoot"]["lost"]) == (52, 52), "48, then 24, 16 and 12"
     assert "by at most 52 while a machine that has come is not heard of yet (2 s)" in room["overshoot"]["says"]
-    (room,) = as_json(shared, 96)["limits"]  # type: ignore[misc]
+    (room,) = limits(shared, 96)
     assert room["overshoot"]["says"].startswith("by at most 48, as each worker has one at the least; by at most ")
-    (room,) = as_json(shared)["limits"]  # type: ignore[misc]
+    (room,) = limits(shared)
     assert room["overshoot"]["says"] == "not at all", "of one worker"

@@ -123,7 +123,8 @@ def world(places: Iterable[World] = (), rules: Iterable[World] = (), **more: Any
 def request_facts(facts: Mapping[str, Any] | None = None, **changed: Any) -> RequestFacts:
     """FACTS, but for what is `changed`."""
     whole = FACTS | dict(facts or {}) | changed
-    return RequestFacts(**{name: value if isinstance(value, int) else frozenset(value) for name, value in whole.items()})
+    fields: dict[str, Any] = {name: value if isinstance(value, int) else frozenset(value) for name, value in whole.items()}
+    return RequestFacts(**fields)
 
 
 def live_state(
@@ -258,7 +259,7 @@ def tariff(price: Any) -> Tariff:
     if price == "capacity":
         return Tariff(capacity=Capacity(Decimal("12.80"), 48))
     prompt, output, *cached = (Decimal(str(usd)) for usd in price)
-    return Tariff(price=Price(prompt, output, *(cached or [prompt]), prompt))
+    return Tariff(price=Price(prompt, output, cached[0] if cached else prompt, prompt))
 
 
 def vocabulary() -> Vocabulary:

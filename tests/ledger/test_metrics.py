@@ -212,9 +212,9 @@ def test_every_label_that_is_shown_is_configured(callers: list[Any], upstream: d
     allowed = {**labels.allowed, "version": {__version__}, "policy": {"policy"}, "access": {"access"}}
     shown = samples(Fleet([wild]))
     assert shown
-    for (name, labels), _ in shown.items():
+    for (name, said), _ in shown.items():
         assert name.startswith("gateway_")
-        for label, value in labels:
+        for label, value in said:
             if label != "le":
                 assert value == OTHER or value in allowed[label], (name, label, value)
 
@@ -257,7 +257,8 @@ def test_what_is_used_of_budgets_is_shown_and_which_threshold_it_is_past() -> No
 
 
 def test_what_limits_let_not_begin_is_counted_by_kind() -> None:
-    meter = WorkerMeter(WORLD, limited := {("tenant", "requests"): 2.0})
+    limited: dict[tuple[str, ...], float] = {("tenant", "requests"): 2.0}
+    meter = WorkerMeter(WORLD, limited)
     limited["a client's", "words"] = 1.0
     fleet = Fleet([report(meter)])
     assert one(fleet, "gateway_limited_total", holder="tenant", limit_kind="requests") == 2

@@ -34,7 +34,7 @@ from gateway.core.bounds import Bounds
 from gateway.core.caching import Keeping
 from gateway.core.charging import Counted
 from gateway.core.decide import Decision
-from gateway.core.exchange import ANY, Attempt, Ended, Fault, Kept, Needs, Outcome, Recall, Recalled, Request, Scope, Wish
+from gateway.core.exchange import ANY, Attempt, Ended, Fault, Kept, Needs, Outcome, Recall, Recalled, Request, Scope, Unlike, Wish
 from gateway.core.facts import NO, YES, RequestFacts
 from gateway.core.live import LiveState
 from gateway.core.policy import Caching
@@ -276,6 +276,9 @@ class TappedPlace:
     async def find(self, patience_s: float | None) -> Recalled | None:
         self.tap("find")
         return await self.place.find(patience_s)
+
+    async def near(self, text: str, said: bytes, said_by: str, least: Mapping[str, float]) -> Recalled | Unlike:
+        raise NotImplementedError  # no course has a policy that lets requests be compared
 
     def collecting(self, client: Client) -> Client:
         self.tap("collecting")

@@ -74,7 +74,7 @@ class AllPlacesToHit(Allowed):
 
 
 def _somewhere(subject: Subject) -> Subject:
-    found = {name: frozenset({"anywhere"}) for name in COUNTRIES if getattr(subject, name) is None}
+    found: dict[str, Any] = {name: frozenset({"anywhere"}) for name in COUNTRIES if getattr(subject, name) is None}
     return replace(subject, **found)
 
 

@@ -6,7 +6,7 @@ somewhere: in earlier drafts of this engine, or in gateways that people complain
 
 from collections.abc import Generator
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from worlds import LATER, NOW, Engine, World
 
@@ -441,7 +441,7 @@ class OneFit(View):
 
     def __init__(self, snapshot: Snapshot, instant: float) -> None:
         super().__init__(snapshot, instant)
-        self.fits = _ByMask()
+        self.fits = cast(Any, _ByMask())
 
 
 class _ByMask(dict[Any, Any]):

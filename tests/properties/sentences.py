@@ -62,8 +62,10 @@ say = SENTENCES.say
 
 def needs_of(found: World) -> Needs:
     """A request's needs."""
-    sets = {name: frozenset(value) if isinstance(value, set | frozenset) else value for name, value in found.items()}
-    return Needs(**sets)
+    fields: World = {}
+    for name, value in found.items():
+        fields[name] = frozenset(value) if isinstance(value, set) else value
+    return Needs(**fields)
 
 
 def live_of(case: World) -> LiveState:
@@ -73,9 +75,10 @@ def live_of(case: World) -> LiveState:
 
 def decided(engine: Engine, case: World, *, view: View | None = None, instant: float = NOW, **changed: Any) -> Decision:
     """The decision of a case, but for what is `changed`: world, facts, needs, live."""
-    view = view or engine.view(engine.snapshot(changed.get("world", case["world"])), instant)
-    needs = changed.get("needs", case["needs"])
-    facts = request_facts(changed.get("facts", case["facts"]), prompt_tokens=needs["prompt_tokens"])
+    now = case | changed
+    view = view or engine.view(engine.snapshot(now["world"]), instant)
+    needs = now["needs"]
+    facts = request_facts(now["facts"], prompt_tokens=needs["prompt_tokens"])
     return engine.decide(view, facts, needs_of(needs), changed.get("live", live_of(case)), case["draw"])
 
 
@@ -250,7 +253,8 @@ def replay(engine: Engine, case: World) -> bool:
     for other in (case | {"draw": case["draw"] + 1}, case):  # the second decides with what the first left in the memory of the view
         decision = decided(engine, other, view=view)
     record = orjson.loads(orjson.dumps(decision.facts.as_record()))
-    facts = RequestFacts(**{name: frozenset(value) if isinstance(value, list) else value for name, value in record.items()})
+    fields: dict[str, Any] = {name: frozenset(value) if isinstance(value, list) else value for name, value in record.items()}
+    facts = RequestFacts(**fields)
     again = engine.decide(engine.view(snapshot, view.instant), facts, decision.needs, decision.live, decision.draw)
     assert told(again) == told(decision)
     return bool(decision.routes)

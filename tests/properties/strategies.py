@@ -5,7 +5,7 @@ start from "permit everything", each attribute has two or three values, and what
 """
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -40,7 +40,7 @@ def several(choose: Choose, values: Sequence[Any], least: int, most: int) -> lis
     return found
 
 
-def entries(choose: Choose, least: int, most: int, of: dict[str, Sequence[Any]]) -> World:
+def entries(choose: Choose, least: int, most: int, of: Mapping[str, Sequence[Any]]) -> World:
     """A dict of some of the names in `of`, each with one of its values."""
     return {name: choose(of[name]) for name in several(choose, sorted(of), least, most)}
 
@@ -99,7 +99,7 @@ APPLIES_WHEN = {
     "categories": SOME_CATEGORIES,
     "asked": [{"auto"}, {"m1"}],
 }
-MEETS = {
+MEETS: dict[str, Sequence[Any]] = {
     "provider": [{"mistral", "ours"}, {"ours"}],
     "processed_in": WANTED,
     "operated_under": WANTED,
@@ -108,7 +108,7 @@ MEETS = {
     "abilities": [{"tools"}],
     "context": [1_000, 5_000],
 }
-HITS = {
+HITS: dict[str, Sequence[Any]] = {
     "provider": [{"zai"}, {"mistral"}],
     "model": [{"m2"}],
     "processed_in": [{"CN"}, {"US", "CN"}],

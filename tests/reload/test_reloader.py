@@ -83,7 +83,7 @@ class Stage:
 
     def _resolve(self, policy: Policy) -> Secrets:
         found = resolve_secrets(policy)
-        return Secrets({**found.endpoints, **{k: v for k, v in self.secrets.items() if v}}, found.stores, found.missing)
+        return Secrets({**found.endpoints, **{k: v for k, v in self.secrets.items() if v}}, found.stores, found.keys, found.missing)
 
     def edit(self, name: str, old: str, new: str) -> None:
         """Change a document as an editor does: a new file in the place of the old one."""

@@ -69,7 +69,8 @@ def test_the_engine_answers_as_recorded_and_stops_when_the_client_leaves() -> No
         assert got.json["usage"]["prompt_tokens"] > 30  # the chat template adds a system message of its own
 
     async def streams(engine: Engine) -> None:
-        for name, extra in (("stream", {}), ("stream_usage", {"stream_options": {"include_usage": True}})):
+        with_usage: dict[str, Any] = {"stream_options": {"include_usage": True}}
+        for name, extra in (("stream", {}), ("stream_usage", with_usage)):
             got = await ask(engine, max_tokens=5, stream=True, **extra)
             assert stream_differences(recorded(f"llamacpp/{name}.sse"), got.events) == set()
             assert header_differences(recorded_headers(f"llamacpp/{name}.sse"), got.headers) == set()

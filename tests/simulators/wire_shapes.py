@@ -131,4 +131,5 @@ def _type(value: Any) -> str:
         return "boolean"
     if isinstance(value, int | float):
         return "number"
-    return {str: "text", list: "list", dict: "object"}.get(type(value), "null")
+    names: dict[type, str] = {str: "text", list: "list", dict: "object"}
+    return names.get(type(value), "null")

@@ -48,7 +48,7 @@ def watched() -> LocalLive:
 
 def hearing(store: Any, who: str) -> tuple[LocalLive, Hints]:
     live = watched()
-    return live, Hints(store, live, FakeClock(), who, pytest.fail)
+    return live, Hints(store, live, FakeClock(), who, lambda error: pytest.fail(repr(error)))
 
 
 async def turn() -> None:

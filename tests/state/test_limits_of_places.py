@@ -17,7 +17,8 @@ from gateway.core.pricing import Peak, Plan, Quota
 from gateway.core.rates import Rate, Rates
 from gateway.core.unlimited import UNLIMITED
 from gateway.state.accounts.local import LocalAccounts
-from gateway.state.limits import AccountHold, AccountLimiter
+from gateway.state.holding import AccountHold
+from gateway.state.limits import AccountLimiter
 
 HOUR = 3_600
 FIVE_HOURS, WEEK = 5 * HOUR, 7 * 24 * HOUR

@@ -179,7 +179,7 @@ def test_what_became_full_since_the_decision_is_not_opened_and_is_no_bad_mark() 
     attempt = Attempt(2, deployments["one/alpha"])
     state.opened(Attempt(1, deployments["one/beta"]), NOW)
     decision = decide(View(snapshot(), NOW), facts(), STREAM.needs, ALL_WELL, 0)
-    outcome = asyncio.run(watched.open(decision, attempt, STREAM).wait(None))  # type: ignore[arg-type]
+    outcome = asyncio.run(watched.open(decision, attempt, STREAM).wait(None))
     assert isinstance(outcome, Outcome)
     assert (outcome.ended, outcome.code, outcome.sent, outcome.tries_next) == (Ended.THROTTLED, "no_room", False, True)
     assert upstream.calls == []

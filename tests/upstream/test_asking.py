@@ -5,7 +5,7 @@ from ipaddress import ip_network
 from typing import Any
 
 import pytest
-from conftest import Authority, Runner
+from loops import Authority, Runner
 from raw_peers import Names, Peer, Wire, answering, listening, until
 from test_guard import FOREIGN, endpoint, two_places
 

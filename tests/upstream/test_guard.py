@@ -10,7 +10,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, ip_network
 from typing import Any
 
 import pytest
-from conftest import Runner
+from loops import Runner
 from raw_peers import Heard, Names, Peer, Wire, answering, listening, post, transport
 
 from gateway.core.exchange import Attempt

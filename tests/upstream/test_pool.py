@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import pytest
-from conftest import Authority, Runner
+from loops import Authority, Runner
 from raw_peers import CHUNKED, OK, Heard, Peer, Wire, listening, post, transport, until
 
 from gateway.core.bounds import Bounds

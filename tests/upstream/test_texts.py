@@ -342,10 +342,11 @@ def test_what_is_kept_of_a_stream_is_given_again_in_either_form(script: Script) 
 
 def test_what_can_not_be_given_again_is_not_kept() -> None:
     form, served = CompletionForm(), Outcome(Ended.SERVED)
-    good = {"object": "text_completion", "choices": [{"index": 0, "text": "a", "logprobs": None, "finish_reason": "stop"}]}
+    good: Any = {"object": "text_completion", "choices": [{"index": 0, "text": "a", "logprobs": None, "finish_reason": "stop"}]}
     assert form.answer(asked(), served, orjson.dumps(good)) is not None
-    for odd in ({"finish_reason": "content_filter"}, {"token_ids": [1]}, {"logprobs": {"content": {}}}):
-        found = {**good, "choices": [{**good["choices"][0], **odd}]}  # type: ignore[dict-item]
+    odds: list[dict[str, Any]] = [{"finish_reason": "content_filter"}, {"token_ids": [1]}, {"logprobs": {"content": {}}}]
+    for odd in odds:
+        found = {**good, "choices": [{**good["choices"][0], **odd}]}
         assert form.answer(asked(), served, orjson.dumps(found)) is None
         assert form.answer_of(asked(), served, sse({**piece("a", "stop"), **found}) + DONE) is None
     assert form.answer(asked(), Outcome(Ended.CUT_SHORT), orjson.dumps(good)) is None

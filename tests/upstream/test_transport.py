@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 import pytest
-from conftest import Runner
+from loops import Runner
 from raw_peers import CHUNKED, OK, Heard, Names, Peer, Wire, answering, listening, post, transport
 
 # name, bytes of the answer, status, body, whether the connection may carry another request

@@ -10,8 +10,8 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
-from conftest import Runner
 from descriptors_left import nothing_to_open
+from loops import Runner
 from raw_peers import CHUNKED, OK, Heard, Names, Peer, Wire, listening, post, transport, until
 
 from gateway.core.bounds import Bounds

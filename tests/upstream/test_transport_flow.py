@@ -7,8 +7,8 @@ import ssl
 import time
 
 import pytest
-from conftest import Authority, Runner
 from httptools import HttpResponseParser
+from loops import Authority, Runner
 from raw_peers import CHUNKED, OK, Heard, Peer, Wire, answering, listening, post, transport, until
 
 from gateway.core.bounds import Bounds

@@ -8,8 +8,8 @@ import threading
 from pathlib import Path
 
 import pytest
-from conftest import Authority, Runner
 from descriptors_left import nothing_to_open
+from loops import Authority, Runner
 from raw_peers import CHUNKED, Heard, Names, Peer, Wire, listening, post, transport
 
 from gateway.core.policy import Tls

@@ -92,7 +92,7 @@ def test_usage_of_a_stream_and_of_an_answer_agree(engine: Deployment) -> None:
 
 def test_a_prompt_beyond_the_window_is_the_clients(engine: Deployment) -> None:
     async def main() -> None:
-        long = {"messages": [{"role": "user", "content": "word " * 9_000}]}
+        long: dict[str, Any] = {"messages": [{"role": "user", "content": "word " * 9_000}]}
         for stream in (False, True):
             _, outcome, client = await asked(engine, stream=stream, **long)
             assert (outcome.ended, outcome.code) == (Ended.REJECTED, "context_length_exceeded"), outcome

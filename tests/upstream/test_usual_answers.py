@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from gateway.upstream.canonical import Identity, NotCanonical, Seen, mend_answer
 
 IDENTITY = Identity("chatcmpl-ours", 9, "ours")
-ODD = st.sampled_from([None, "", 0, 1, True, [], {}, "x"])
+ODD: st.SearchStrategy[Any] = st.sampled_from([None, "", 0, 1, True, [], {}, "x"])
 
 
 def usually(*usual: Any) -> st.SearchStrategy[Any]:

@@ -40,7 +40,7 @@ BODIES = st.fixed_dictionaries(
 )
 
 
-def understood(body: dict[str, Any]) -> tuple[object, ...]:
+def understood(body: dict[str, Any]) -> tuple[Any, bool | None]:
     """What a desk makes of `body`, and whether that was at a glance."""
     desk, key, text = Desk(VIEW, Estimator()), VIEW.snapshot.access.keys["ward"], json.dumps(body).encode()
     try:
@@ -76,14 +76,14 @@ def test_usual_bodies_are_seen_at_a_glance() -> None:
     ],
 )
 def test_what_a_request_needs(fields: dict[str, Any], prompt_tokens: int, longest: int, output: int) -> None:
-    (_, facts, needs, *_), _ = understood({"model": "alpha", **fields})  # type: ignore[misc]
+    (_, facts, needs, *_), _ = understood({"model": "alpha", **fields})
     assert (needs.prompt_tokens, needs.longest_tokens, needs.output_tokens) == (prompt_tokens, longest, output)
     assert facts.language == VIEW.snapshot.policy.vocabulary.languages, "token ids may be in any"
 
 
 def test_text_is_estimated_by_its_script_and_a_suffix_counts() -> None:
     def tokens(**fields: Any) -> int:
-        (_, _, needs, *_), _ = understood({"model": "alpha", **fields})  # type: ignore[misc]
+        (_, _, needs, *_), _ = understood({"model": "alpha", **fields})
         return int(needs.prompt_tokens)
 
     assert tokens(prompt="word " * 100) < tokens(prompt="你好你好" * 125)

@@ -188,7 +188,7 @@ def _place(course: Course) -> Place | None:
     course.semantic = how.semantic
     if not wish.look:
         course.recalled = Recalled(Recall.BYPASSED)
-    return _safely(course, world.cache.place, course.request, how) if wish.look or wish.keep else None
+    return _safely(course, world.cache.place, course.request, how, course.patience) if wish.look or wish.keep else None
 
 
 async def _recalled(course: Course, place: Place) -> Recalled:

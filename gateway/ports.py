@@ -260,7 +260,7 @@ class Aside(Protocol):
 class Cache(Protocol):
     """Answers of other times. A store that is lost, slow or full is never the caller's trouble."""
 
-    def place(self, request: Request, keeping: Keeping) -> Place | None:
+    def place(self, request: Request, keeping: Keeping, patience: Patience) -> Place | None:
         """The place of `request`, whose answers may be kept as `keeping` says. None: it has no form that could be kept."""
         ...
 

@@ -261,12 +261,14 @@ class FakeLimiter:
     held: list[str] = field(default_factory=list)
     at_places: list[str] = field(default_factory=list)
     most_at_places: int = 0
+    patience: Patience | None = None  # of the last request
     settled: list[tuple[str, int]] = field(default_factory=list)
 
     def live(self, request: Request, state: LiveState, now: float) -> LiveState:
         return state
 
     def hold(self, request: Request, decision: Decision, patience: Patience) -> "FakeHold":
+        self.patience = patience
         return FakeHold(self, request.id)
 
 
@@ -318,6 +320,7 @@ class FakePlace:
 
     cache: "FakeCache"
     keeping: Keeping
+    patience: Patience
     finds: int = 0
     left: int = 0
     kept: list[tuple[str, bytes]] = field(default_factory=list)
@@ -384,8 +387,8 @@ class FakeCache:
     waits: int = 0
     places: list[FakePlace] = field(default_factory=list)
 
-    def place(self, request: Request, keeping: Keeping) -> FakePlace:
-        self.places.append(FakePlace(self, keeping))
+    def place(self, request: Request, keeping: Keeping, patience: Patience) -> FakePlace:
+        self.places.append(FakePlace(self, keeping, patience))
         return self.places[-1]
 
 

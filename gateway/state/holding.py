@@ -8,6 +8,7 @@ ledger. A hold that has everything leased here, which is nearly always, calls on
 import asyncio
 from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from math import inf
+from time import monotonic  # a loop's own time may be of a millisecond ago
 from typing import TYPE_CHECKING, Final
 
 from gateway.core.answer import OVER_BUDGET, OVER_QUOTA, OVER_RATE, SOON_S, Problem
@@ -125,15 +126,15 @@ class AccountHold:
 
     async def _ask(self, asks: list[Taken], now: float) -> bool:
         """Ask the store for all of `asks` at once; what it gives is `_pending`, whatever happens meanwhile."""
-        time, patience = asyncio.get_running_loop().time, self._patience
-        began, wait_s = time(), max(0.0, WAIT_S - patience.spent_s)
+        patience = self._patience
+        began, wait_s = monotonic(), max(0.0, WAIT_S - patience.spent_s)
         try:
             if len(asks) == 1:
                 return await self._ask_one(*asks[0], now, wait_s)
             asked = (self._ask_one(line, amount, now, wait_s) for line, amount in asks)
             answers = await asyncio.gather(*asked, return_exceptions=True)
         finally:
-            patience.spent_s += time() - began
+            patience.spent_s += monotonic() - began
         for answer in answers:
             if isinstance(answer, BaseException):
                 raise answer

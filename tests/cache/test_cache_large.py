@@ -23,6 +23,7 @@ from test_cache_units import SECRET, SERVED, Clock, decision
 from gateway.core.bounds import Bounds
 from gateway.core.caching import Keeping
 from gateway.core.exchange import Attempt, Needs, Recall, Request
+from gateway.ports import Patience
 from gateway.state.cache.apart import LARGE_BYTES
 from gateway.state.cache.cache import SharedCache
 from gateway.state.cache.form import Form
@@ -66,7 +67,7 @@ class Kept:
     def place(self, api: str = "embeddings", *, stream: bool = False) -> SharedPlace:
         needs, body = Needs(api, prompt_tokens=9), {"model": "alpha", "input": "hello"}
         request = Request("rg-1", "", api, "alpha", decision(()).facts, needs, body, 9, stream, False, frozenset(), NOW)
-        found = self.cache.place(request, Keeping("tenant/lab", 60, ""))
+        found = self.cache.place(request, Keeping("tenant/lab", 60, ""), Patience())
         assert found is not None
         return found
 

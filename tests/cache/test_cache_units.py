@@ -27,6 +27,7 @@ from gateway.core.live import ALL_WELL
 from gateway.core.policy import Caching, FactTest, Keeper, Places, Policy
 from gateway.core.usage import Usage
 from gateway.core.view import View
+from gateway.ports import Patience
 from gateway.state.cache.cache import SharedCache
 from gateway.state.cache.looked import Found
 from gateway.state.cache.opening import Opener
@@ -35,6 +36,7 @@ from gateway.state.cache.scripts import TALLY_KEYS
 from gateway.state.cache.sealing import Entry, Sealer, Spoilt
 from gateway.state.cache.secret import FILE, BadSecret, own
 from gateway.state.cache.secret import given as given_secret
+from gateway.state.store.port import WAIT_S, StoreLost
 from gateway.upstream.kept import ChatForm
 from gateway.wire.wishes import wish_of
 
@@ -309,6 +311,28 @@ async def put(cache: SharedCache, scope: str, word: str, size: int = 100, for_s:
     body = bytes(sealer.name("", "", b"%d" % n)[0] for n in range(size))  # does not compress
     entry = replace(ENTRY, body=body, ends=cache.clock.now() + for_s)
     await cache.put(scope, sealer, sealer.name("", "chat", word.encode()), entry, "alpha ", "")
+
+
+def test_a_look_up_waits_for_what_is_left_of_a_requests_patience_and_no_longer(server: Server) -> None:
+    async def main() -> None:
+        async with opened(server.url) as store:
+            loop, patience, nothing = asyncio.get_running_loop(), Patience(), Keeping("tenant/lab", 60, "")
+            cache = SharedCache(store, SECRET, {}, Bounds(), Clock(), loop, lambda _: None, lambda _: None)
+            assert (await cache.look(nothing, "chat", b"a", "", patience)).found is Found.NOTHING
+            assert patience.spent_s < WAIT_S
+            patience.spent_s = WAIT_S  # by its limits, say
+            with pytest.raises(StoreLost):
+                await cache.look(nothing, "chat", b"a", "", patience)
+            assert store.up and patience.spent_s == WAIT_S, "nobody was asked"
+            server.pause()
+            patience.spent_s = before = WAIT_S - 0.01
+            with pytest.raises(StoreLost):
+                await cache.look(nothing, "chat", b"a", "", patience)
+            assert patience.spent_s > before, "and the rest is spent"
+            server.resume()
+            await cache.close()
+
+    run(main)
 
 
 def test_a_scope_and_all_of_them_have_room_for_so_much_and_lose_what_was_used_longest_ago(server: Server) -> None:

@@ -298,9 +298,9 @@ class TappedCache:
     cache: FakeCache
     tap: Tap
 
-    def place(self, request: Request, keeping: Keeping) -> TappedPlace:
+    def place(self, request: Request, keeping: Keeping, patience: Patience) -> TappedPlace:
         self.tap("place")
-        return TappedPlace(self.cache.place(request, keeping), self.tap)
+        return TappedPlace(self.cache.place(request, keeping, patience), self.tap)
 
 
 CACHE_CALLS = frozenset({"place", "find", "collecting", "keep", "leave"})
@@ -531,6 +531,8 @@ def _complaints_of_the_cache(trip: Trip, settlement: Settlement) -> Iterable[str
         yield "a request that wanted to leave no trace left one"
     served = [call for call in calls if call.over and call.script.outcome.ended is Ended.SERVED]
     for place in trip.cache.places:
+        if place.patience is not trip.limiter.patience:
+            yield "limits and the cache may each have it wait for the store for so long"
         if place.kept and course.stream and not served:
             yield "half an answer was kept"
         whole = b"".join(event for call in served for event in call.script.events) if course.stream else BODY

@@ -51,6 +51,7 @@ BUGS = {
         "    if said is not None and not isinstance(said, Problem):\n        said = await said\n",
         "    said = said if isinstance(said, Problem) else None\n",
     ),
+    "the cache has a patience of its own": ("course.request, how, course.patience)", "course.request, how, Patience())"),
     "a limit of a place is not asked": ("        if over is not None:  # a limit", "        if False:  # a limit"),
     "what a limit stopped is not in the record": (
         "            course.tried.append(Tried(attempt, over, now, now))\n",

@@ -13,7 +13,7 @@ from inprocess import run
 from store_servers import Server, cluster, cut_off, eventually, free_port, opened, sentinels, single
 
 from gateway.core.terms import STORE_FAILURES
-from gateway.state.store.link import LATE_MAX, PENDING_MAX
+from gateway.state.store.link import FAIR_S, LATE_MAX, PENDING_MAX
 from gateway.state.store.port import WAIT_S, Asked, Script, Store, StoreLost
 
 COUNT = Script("count", "return redis.call('INCRBY', KEYS[1], ARGV[1])")
@@ -264,6 +264,20 @@ def test_one_of_a_cluster_is_gone_and_the_others_go_on() -> None:
 
     with cluster() as servers:
         run(lambda: main(servers))
+
+
+def test_who_has_hardly_any_time_left_to_wait_says_nothing_of_the_store() -> None:
+    async def main(server: Server, store: Store) -> None:
+        server.pause()
+        for _ in range(2 * LATE_MAX):
+            with pytest.raises(StoreLost, match="late"):
+                await store.run(Asked(COUNT, ("rg:{a}:n",), (1,)), FAIR_S / 10)
+        assert store.up
+        await lost(store)
+        async with healing(store):
+            server.resume()
+
+    on_a_server(main)
 
 
 def test_too_much_on_its_way_is_refused_and_not_kept() -> None:

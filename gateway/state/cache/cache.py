@@ -1,13 +1,14 @@
 """The port Cache on the shared store: what is asked of it, and what is done there while nobody waits.
 
-Promises: nobody waits for the store longer than its `WAIT_S`, and not at all while it is down; then every look-up is a miss. What
-goes wrong with keeping is counted, and told to nobody else. A look-up goes by the salt that the store has at that moment: once a
-scope is purged, no worker finds or keeps anything under the old one. Whatever is held in the store for others ends by itself.
+Promises: nobody waits for the store longer than its patience lasts, and not at all while it is down; then every look-up is a miss.
+What goes wrong with keeping is counted, and told to nobody else. A look-up goes by the salt that the store has at that moment: once
+a scope is purged, no worker finds or keeps anything under the old one. Whatever is held in the store for others ends by itself.
 """
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping
 from os import urandom
+from time import monotonic
 from typing import Any, Final
 
 from gateway import defects
@@ -15,7 +16,7 @@ from gateway.core.bounds import Bounds
 from gateway.core.caching import Keeping
 from gateway.core.exchange import Request
 from gateway.core.memo import Memo
-from gateway.ports import Clock
+from gateway.ports import Clock, Patience
 from gateway.state.cache import scripts
 from gateway.state.cache.apart import apart
 from gateway.state.cache.digest import digested
@@ -76,7 +77,7 @@ class SharedCache:
         self._renewing: asyncio.Task[None] | None = None
         store.listen(CHANNEL, self._heard)
 
-    def place(self, request: Request, keeping: Keeping) -> SharedPlace | None:
+    def place(self, request: Request, keeping: Keeping, patience: Patience) -> SharedPlace | None:
         """The place of `request`. None: its API has no form here, or its body none that could be written again."""
         form = self._forms.get(request.api)
         if form is None:
@@ -85,7 +86,7 @@ class SharedCache:
             digest = digested(request.body)
         except TypeError:
             return None
-        return SharedPlace(self, form, request, keeping, digest)
+        return SharedPlace(self, form, request, keeping, patience, digest)
 
     async def close(self) -> None:
         """End what is done in the background. Leases end by themselves."""
@@ -102,17 +103,19 @@ class SharedCache:
 
     # --- for places ---------------------------------------------------------------------------------------------------
 
-    async def look(self, keeping: Keeping, api: str, digest: bytes, token: str) -> Looked:
+    # Where a request waits, its `patience` is given; without one, nobody does.
+
+    async def look(self, keeping: Keeping, api: str, digest: bytes, token: str, patience: Patience | None = None) -> Looked:
         """Look up an entry; with a `token`, and where there is nothing and nobody gets it, hold a lease on getting it.
 
         Raises StoreLost.
         """
-        scope, deadline = keeping.scope, self.loop.time() + WAIT_S
+        scope = keeping.scope
         for _ in range(2):
-            sealer = await self.sealer(scope, deadline)
+            sealer = await self.sealer(scope, patience)
             name = sealer.name(keeping.allowed, api, digest)
             args = (sealer.salt, name, token, int(self.lease_s * 1_000))
-            said, *more = await self._run(scripts.LOOK, scope, args, deadline)
+            said, *more = await self._run(scripts.LOOK, scope, args, patience)
             match said:
                 case b"found":
                     try:
@@ -126,26 +129,27 @@ class SharedCache:
             self._sealers.pop(scope, None)  # the salt is another one: the scope was purged, or the store has forgotten it
         raise StoreLost("purged")
 
-    async def sealer(self, scope: str, deadline: float | None = None) -> Sealer:
-        """The sealer of a scope, as far as is known here; `deadline` in loop time. Raises StoreLost."""
+    async def sealer(self, scope: str, patience: Patience | None = None) -> Sealer:
+        """The sealer of a scope, as far as is known here. Raises StoreLost."""
         found = self._sealers.get(scope)
         if found is not None:
             return found
-        until = self.loop.time() + WAIT_S if deadline is None else deadline
-        salt = await self._run(scripts.SALT, scope, (urandom(SALT_BYTES), int(SALT_S * 1_000)), until)
+        salt = await self._run(scripts.SALT, scope, (urandom(SALT_BYTES), int(SALT_S * 1_000)), patience)
         return self._sealers.keep(scope, Sealer(self._secret, scope, salt, self.bounds.cache_entry_bytes_max))
 
-    async def look_near(self, scope: str, sealer: Sealer, like: Like, least: Mapping[str, float]) -> list[tuple[float, bytes]]:
+    async def look_near(
+        self, scope: str, sealer: Sealer, like: Like, least: Mapping[str, float], patience: Patience
+    ) -> list[tuple[float, bytes]]:
         """The names of entries that answer requests like enough, the nearest first, with their cosines. Raises StoreLost."""
-        said, *found = await self._run(scripts.LIKES, scope, (sealer.salt, like.partition))
+        said, *found = await self._run(scripts.LIKES, scope, (sealer.salt, like.partition), patience)
         if said == b"salt":
             self._sealers.pop(scope, None)
             return []
         return candidates(sealer, like, zip(found[::2], found[1::2], strict=True), least)
 
-    async def entry(self, scope: str, sealer: Sealer, name: bytes) -> Entry | None:
+    async def entry(self, scope: str, sealer: Sealer, name: bytes, patience: Patience) -> Entry | None:
         """The entry of that name, if it is there and opens. Raises StoreLost."""
-        said, *more = await self._run(scripts.LOOK, scope, (sealer.salt, name, "", 0))
+        said, *more = await self._run(scripts.LOOK, scope, (sealer.salt, name, "", 0), patience)
         try:
             return await apart(len(more[0]), sealer.open, name, more[0]) if said == b"found" else None
         except Spoilt:
@@ -240,13 +244,19 @@ class SharedCache:
 
     # --- the store ----------------------------------------------------------------------------------------------------
 
-    async def _run(self, script: Script, scope: str, args: tuple[str | bytes | int, ...], deadline: float | None = None) -> Any:
+    async def _run(self, script: Script, scope: str, args: tuple[str | bytes | int, ...], patience: Patience | None = None) -> Any:
         if not self._store.up:
             raise StoreLost("down")
-        wait_s = WAIT_S if deadline is None else deadline - self.loop.time()
+        asked = Asked(script, scripts.keys_of(scope), args)
+        if patience is None:
+            return await self._store.run(asked)
+        wait_s, began = WAIT_S - patience.spent_s, monotonic()
         if wait_s <= 0:
             raise StoreLost("slow")
-        return await self._store.run(Asked(script, scripts.keys_of(scope), args), wait_s)
+        try:
+            return await self._store.run(asked, wait_s)
+        finally:
+            patience.spent_s += monotonic() - began
 
     async def _tell(self, scope: str, name: bytes) -> None:
         try:

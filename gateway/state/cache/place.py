@@ -15,7 +15,7 @@ from gateway.core.caching import Keeping
 from gateway.core.exchange import Attempt, Kept, Outcome, Recall, Recalled, Request, Unlike
 from gateway.core.likeness import all_else, numbers
 from gateway.core.terms import OTHER
-from gateway.ports import Client
+from gateway.ports import Client, Patience
 from gateway.state.cache.apart import apart
 from gateway.state.cache.collecting import Collecting
 from gateway.state.cache.digest import digested
@@ -37,11 +37,14 @@ TOKEN_BYTES: Final = 8
 class SharedPlace:
     """One request's."""
 
-    def __init__(self, cache: "SharedCache", form: Form, request: Request, keeping: Keeping, digest: bytes) -> None:
+    def __init__(
+        self, cache: "SharedCache", form: Form, request: Request, keeping: Keeping, patience: Patience, digest: bytes
+    ) -> None:
         self._cache = cache
         self._form = form
         self._request = request
         self._keeping = keeping
+        self._patience = patience
         self._digest = digest
         self._key = keeping.scope, keeping.allowed, request.api, digest
         self._give_up = FOREVER  # loop time
@@ -116,7 +119,7 @@ class SharedPlace:
         """What the store has; None: another worker is getting it."""
         keeping, cache = self._keeping, self._cache
         try:
-            looked = await cache.look(keeping, self._request.api, self._digest, self._token)
+            looked = await cache.look(keeping, self._request.api, self._digest, self._token, self._patience)
         except StoreLost:
             return Recalled(Recall.LOST)
         self._sealer, self._name = looked.sealer, looked.name
@@ -162,12 +165,12 @@ class SharedPlace:
         cache, scope = self._cache, self._keeping.scope
         by = f"{semantic.model} {embedding.dimensions} {said_by}"
         try:
-            sealer, _ = await self._named()
+            sealer, _ = await self._named(self._patience)
             rest = digested(all_else(self._request.body))
             partition = sealer.partition(self._keeping.allowed, self._request.api, rest, by)
             like = self._like = Like(partition, numbers_digest(numbers(text)), embedding)
-            for cosine, name in await cache.look_near(scope, sealer, like, least):
-                entry = await cache.entry(scope, sealer, name)
+            for cosine, name in await cache.look_near(scope, sealer, like, least, self._patience):
+                entry = await cache.entry(scope, sealer, name, self._patience)
                 if entry is None or cosine < least.get(entry.deployment, FOREVER):
                     continue
                 landed = Landed(entry, Recall.NEAR, cosine)
@@ -272,9 +275,9 @@ class SharedPlace:
         with contextlib.suppress(StoreLost):  # then it ends by itself
             await self._cache.release(self._keeping.scope, (await self._named())[1], self._token)
 
-    async def _named(self) -> tuple[Sealer, bytes]:
+    async def _named(self, patience: Patience | None = None) -> tuple[Sealer, bytes]:
         """Under which name the answer is kept. Raises StoreLost."""
         if self._sealer is None:
-            self._sealer = await self._cache.sealer(self._keeping.scope)
+            self._sealer = await self._cache.sealer(self._keeping.scope, patience)
             self._name = self._sealer.name(self._keeping.allowed, self._request.api, self._digest)
         return self._sealer, self._name

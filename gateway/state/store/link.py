@@ -16,13 +16,14 @@ from typing import Any, Final, cast
 import hiredis
 
 from gateway.refused import in_words
-from gateway.state.store.port import StoreLost
+from gateway.state.store.port import WAIT_S, StoreLost
 from gateway.state.store.url import Host, Login
 
 Command = tuple[str | bytes | int, ...]
 
 CONNECT_S_MAX: Final = 2.0  # in the background; nobody waits for it
 LATE_MAX: Final = 3  # answers missing in a row: one may be a hiccup, three are a store that is not there
+FAIR_S: Final = WAIT_S / 2  # who had less time to wait, having waited before, says nothing of the store by having waited in vain
 PENDING_MAX: Final = 4096  # questions on their way: 50 ms of what one server can answer
 UNSENT_BYTES_MAX: Final = 16_777_216  # of one connection: more than a server that reads would let wait
 STALL_S: Final = 0.005  # our own loop came so late to look: then the answer may lie in the socket, unread
@@ -32,13 +33,14 @@ _NOTHING: Final = object()
 class Batch:
     """Questions that were asked together, and their answers as they come."""
 
-    __slots__ = ("answers", "asked_at", "due", "future", "timer", "wanted")
+    __slots__ = ("answers", "asked_at", "due", "fair", "future", "timer", "wanted")
 
-    def __init__(self, future: "asyncio.Future[list[Any]]", wanted: int, asked_at: float, due: float) -> None:
+    def __init__(self, future: "asyncio.Future[list[Any]]", wanted: int, asked_at: float, wait_s: float) -> None:
         self.future = future
         self.wanted = wanted
         self.asked_at = asked_at
-        self.due = due
+        self.due = asked_at + wait_s
+        self.fair = wait_s >= FAIR_S
         self.answers: list[Any] = []
         self.timer: asyncio.TimerHandle | None = None
 
@@ -72,7 +74,7 @@ class Link(asyncio.Protocol):
             raise StoreLost("busy")
         loop = self._loop
         now = loop.time()
-        batch = Batch(loop.create_future(), len(commands), now, now + wait_s)
+        batch = Batch(loop.create_future(), len(commands), now, wait_s)
         batch.timer = loop.call_later(wait_s, self._expire, batch)
         if not self._out:
             loop.call_soon(self._flush)
@@ -106,7 +108,7 @@ class Link(asyncio.Protocol):
             batch.timer = loop.call_later(0.001, self._expire, batch)
             return
         self._end(batch, StoreLost("late"))
-        self._late += 1
+        self._late += batch.fair
         if self._late >= LATE_MAX:
             self.drop("it does not answer in time")
 

@@ -65,6 +65,11 @@ class Peak:
             return day in self.days and self.begins_min <= minute < self.ends_min
         return (minute >= self.begins_min and day in self.days) or (minute < self.ends_min and (day - 1) % 7 in self.days)
 
+    def ends(self, now: float) -> float:
+        """When the hours in which `now` lies are over (UTC seconds)."""
+        minutes = int(now // 60)
+        return 60.0 * (minutes + ((self.ends_min - minutes - self.ahead_min) % DAY_MIN or DAY_MIN))
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:

@@ -177,13 +177,20 @@ class AccountLimiter:
     # --- what is used up ----------------------------------------------------------------------------------------------------
 
     def used_up(self, line: Line, amount: int, now: float) -> None:
-        """An account of a place said no: nothing more is sent to whoever counts toward it until it lets go."""
+        """An account of a place said no to `amount`: until it lets go nothing more is sent to whoever takes as much of it.
+
+        What is left of a plan may be enough for a lighter model, and for this one once the peak hours are over.
+        """
+        limit = line.limit
         word = QUOTA if line.amount == TICKETS else RATE
         until = now + (line.account.wait_s(amount, now) or RETRY_S)
-        why = Blocked(word, f"{line.limit.whose} has used up {line.limit.says}", None if until == inf else until)
-        for name in self._members.get(line.limit.terms.id, ()):
-            if line.amount == TICKETS and self.places[name].beyond is not None:
-                continue  # it goes on at its price
+        weights = limit.weights
+        if limit.peak is not None and limit.peak.at(now):
+            weights, until = limit.at_peak, min(until, limit.peak.ends(now))
+        why = Blocked(word, f"{limit.whose} has used up {limit.says}", None if until == inf else until)
+        for name in self._members.get(limit.terms.id, ()):
+            if line.amount == TICKETS and (self.places[name].beyond is not None or weights[name] < amount):
+                continue  # it goes on at its price, or takes less
             known = self._blocked.get(name)
             if known is None or (known.until or inf) < until:
                 self._blocked[name] = why

@@ -127,6 +127,9 @@ def test_a_quota_is_a_credentials_and_a_request_takes_of_it_what_its_model_weigh
     outcome = passed_over(here, "two/alpha")
     assert (outcome.ended, outcome.code) == (Ended.EXHAUSTED, OVER_QUOTA)
     assert outcome.retry_after_s == pytest.approx(FIVE_HOURS, rel=0.02)
+    assert blocked(here) == dict.fromkeys(("one/alpha", "two/alpha"), "quota")  # and not what weighs less, which has one left
+    under_way(here, "two/beta")
+    passed_over(here, "two/beta")
     assert blocked(here) == dict.fromkeys(("one/alpha", "one/beta", "two/alpha", "two/beta"), "quota")
     assert [route.deployment.id for route in here.decided(asking(asked="auto")).routes] == ["three/alpha"]
     assert not any("PLAN" in row["id"] for row in here.limiter.rows(NOW))  # where a credential is found is nobody's business
@@ -192,6 +195,16 @@ def test_in_peak_hours_a_request_takes_more_and_the_ledger_says_the_same() -> No
     assert {amount for _, amount in here.settled(hold, asking(), here.tried("one/alpha")).charged} == {2000}
 
 
+def test_what_only_peak_hours_kept_from_fitting_is_tried_again_when_they_are_over() -> None:
+    peak = Peak(14 * 60, 18 * 60, 8 * 60, Decimal(2), frozenset(range(5)))
+    here, over = planned(replace(PLAN, peak=peak)), NOW + 2 * HOUR
+    here.settled(under_way(here, "one/alpha"), asking(), here.tried("one/alpha"))
+    passed_over(here, "one/alpha")  # two are left, and it weighs four
+    assert blocked(here) == blocked(here, over - 1) == dict.fromkeys(("one/alpha", "two/alpha"), "quota")
+    assert blocked(here, over) == {}
+    under_way(here, "one/alpha", over)
+
+
 DAYS = 86_400.0
 MONDAY = 1_799_625_600.0  # 2027-01-11T00:00:00Z
 
@@ -218,7 +231,10 @@ MONDAY = 1_799_625_600.0  # 2027-01-11T00:00:00Z
 def test_peak_hours_are_of_their_own_clock_and_belong_to_the_day_they_begin_on(
     peak: Peak, day: int, hour: float, inside: bool
 ) -> None:
-    assert peak.at(MONDAY + day * DAYS + hour * HOUR) is inside
+    when = MONDAY + day * DAYS + hour * HOUR
+    assert peak.at(when) is inside
+    if inside:
+        assert peak.at(peak.ends(when) - 1) and not peak.at(peak.ends(when))
 
 
 @given(st.lists(st.tuples(st.sampled_from(["one/alpha", "two/beta"]), st.floats(0, HOUR, allow_nan=False)), max_size=60))

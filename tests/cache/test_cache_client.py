@@ -288,6 +288,79 @@ def test_gateways_that_share_a_store_cost_one_call_together(server: Server) -> N
     run(main)
 
 
+def test_who_takes_what_is_kept_waits_for_nobody_who_wants_it_newer(server: Server) -> None:
+    """Three that want it newer cost one call, here and at another gateway; all others are given what is there meanwhile."""
+
+    async def main() -> None:
+        async with asking(server, scripts=HELD) as one, asking(server) as other:
+            await other.ask()
+            await other.kept()
+            newer = [asyncio.ensure_future(one.ask(control="max-age=0")) for _ in range(3)]
+            await one.gateway.simulators["one"].holding()
+            newer += [asyncio.ensure_future(other.ask(control="max-age=0")) for _ in range(3)]
+            await eventually(lambda: one.in_line == other.in_line == 2 and waits(server))
+            for a in (one, other):
+                for control in ("", "max-age=600", "only-if-cached"):
+                    assert (await a.ask(control=control)).headers["x-gateway-cache"] == "hit"
+            assert not any(task.done() for task in newer)
+            one.gateway.simulators["one"].release()
+            answers = await asyncio.gather(*newer)
+            assert len({raw.text for raw in answers}) == 1
+            assert (one.calls, other.calls) == (1, 1)
+            assert sorted(one.words) == ["hit"] * 3 + ["joined"] * 2 + ["miss"]
+            await one.kept()
+            assert (await other.ask()).text == answers[0].text
+            assert (one.calls, other.calls) == (1, 1)
+
+    run(main)
+
+
+def test_who_wants_it_newer_and_comes_while_others_look_is_not_left_alone(server: Server) -> None:
+    """Of requests that stand in line for one look-up some take what is found, and the others cost one call."""
+
+    async def main() -> None:
+        async with asking(server) as a:
+            await a.ask()
+            await a.kept()
+            server.pause()
+            asked = [asyncio.ensure_future(a.ask(control=control)) for control in ("", "max-age=0", "", "max-age=0", "max-age=0")]
+            await eventually(lambda: a.in_line == 4)
+            server.resume()
+            answers = await asyncio.gather(*asked)
+            words = [raw.headers["x-gateway-cache"] for raw in answers]
+            if "lost" not in words:  # where the machine stood still for longer than anybody waits for a store
+                assert (words[0], words[2]) == ("hit", "hit")
+                assert sorted(words[1::2] + words[4:]) == ["joined", "joined", "miss"]
+                assert a.calls == 2
+
+    run(main)
+
+
+def test_one_that_wants_it_newer_and_leaves_hands_on_to_the_next(server: Server) -> None:
+    async def main() -> None:
+        async with asking(server, scripts=STALLED) as a:
+            for simulator in a.gateway.simulators.values():
+                simulator.set_script([])
+            await a.ask()
+            await a.kept()
+            for name, simulator in a.gateway.simulators.items():
+                simulator.set_script(STALLED[name])
+            leader = asyncio.ensure_future(a.ask(control="max-age=0"))
+            await eventually(lambda: a.calls == 2)
+            others = [asyncio.ensure_future(a.ask(control="max-age=0")) for _ in range(2)]
+            await eventually(lambda: a.in_line == 2)
+            for simulator in a.gateway.simulators.values():
+                simulator.set_script([])
+            leader.cancel()
+            answers = await asyncio.gather(*others)
+            assert len({raw.text for raw in answers}) == 1
+            assert a.calls == 3
+            await a.kept()
+            assert not [key for key in server.ask("KEYS", "rg:*:leases") if server.ask("HLEN", key.decode())]
+
+    run(main)
+
+
 @pytest.mark.parametrize("why", ["large", "full", "purged"])
 def test_nobody_waits_elsewhere_for_an_answer_that_is_not_kept(server: Server, why: str) -> None:
     async def main() -> None:

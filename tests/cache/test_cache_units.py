@@ -32,7 +32,7 @@ from gateway.state.cache.cache import SharedCache
 from gateway.state.cache.looked import Found
 from gateway.state.cache.opening import Opener
 from gateway.state.cache.purging import purge
-from gateway.state.cache.scripts import TALLY_KEYS
+from gateway.state.cache.scripts import TALLY_KEYS, keys_of
 from gateway.state.cache.sealing import Entry, Sealer, Spoilt
 from gateway.state.cache.secret import FILE, BadSecret, own
 from gateway.state.cache.secret import given as given_secret
@@ -330,6 +330,28 @@ def test_a_look_up_waits_for_what_is_left_of_a_requests_patience_and_no_longer(s
                 await cache.look(nothing, "chat", b"a", "", patience)
             assert patience.spent_s > before, "and the rest is spent"
             server.resume()
+            await cache.close()
+
+    run(main)
+
+
+def test_a_lease_is_renewed_until_whoever_holds_it_ends_that(server: Server) -> None:
+    async def main() -> None:
+        async with opened(server.url) as store:
+            loop, scope, lease_s = asyncio.get_running_loop(), "tenant/lab", 1.0
+            cache = SharedCache(store, SECRET, {}, Bounds(), Clock(), loop, lambda _: None, lambda _: None, lease_s)
+            found = await cache.look(Keeping(scope, 60, ""), "chat", b"a", "aa")
+
+            def until_ms() -> int:
+                return int(server.ask("HGET", keys_of(scope)[5], found.name).split()[0])
+
+            cache.hold_lease(scope, found.name, "aa")
+            first = until_ms()
+            await cache.release(scope, found.name, "bb")  # by one that once had it
+            await put(cache, scope, "a")  # and by one that never had
+            await eventually(lambda: until_ms() > first)
+            await cache.release(scope, found.name, "aa")
+            assert server.ask("HLEN", keys_of(scope)[5]) == 0
             await cache.close()
 
     run(main)

@@ -195,11 +195,11 @@ BUGS: Final[dict[str, tuple[Callable[[], Parts], Course]]] = {
         (BOOK, [LAB, Moved(0, 0, "two/alpha"), LAB]),
     ),
     "whoever keeps for long gives others what is old": (
-        lambda: with_place(("age_s >= self._keeping.ttl_s or ", "")),
+        lambda: with_place((" or age_s >= self._keeping.ttl_s", "")),
         (replace(BOOK, lines=(*SHARED, Line("lab", "faq", 60))), [Asked("clinic"), Passed(90), LAB]),
     ),
     "the wish for something fresh is not heard": (
-        lambda: with_place((" or (wished is not None and age_s > wished)", "")),
+        lambda: with_place(("return wished is not None and age_s > wished and", "return False and")),
         (BOOK, [LAB, Passed(45), replace(LAB, wish=Wish(age_s_max=30.0))]),
     ),
     "all questions are one": (

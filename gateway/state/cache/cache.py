@@ -25,7 +25,7 @@ from gateway.state.cache.form import Form
 from gateway.state.cache.likes import Like, candidates
 from gateway.state.cache.looked import Found, Looked
 from gateway.state.cache.place import SharedPlace
-from gateway.state.cache.sealing import SALT_BYTES, Entry, Sealer, Spoilt
+from gateway.state.cache.sealing import SALT_BYTES, SEAL_BYTES, Entry, Sealer, Spoilt
 from gateway.state.store.port import WAIT_S, Asked, Script, Store, StoreLost
 
 CHANNEL: Final = "rg:cache:landed"  # scope, a zero byte, name: for whoever waits for it in another worker
@@ -105,8 +105,11 @@ class SharedCache:
 
     # Where a request waits, its `patience` is given; without one, nobody does.
 
-    async def look(self, keeping: Keeping, api: str, digest: bytes, token: str, patience: Patience | None = None) -> Looked:
-        """Look up an entry; with a `token`, and where there is nothing and nobody gets it, hold a lease on getting it.
+    async def look(
+        self, keeping: Keeping, api: str, digest: bytes, token: str, patience: Patience | None = None, old: bytes = b""
+    ) -> Looked:
+        """Look up an entry; with a `token`, and where there is nothing and nobody gets it, hold a lease on getting it. An entry
+        whose seal is `old` is as good as none.
 
         Raises StoreLost.
         """
@@ -114,12 +117,14 @@ class SharedCache:
         for _ in range(2):
             sealer = await self.sealer(scope, patience)
             name = sealer.name(keeping.allowed, api, digest)
-            args = (sealer.salt, name, token, int(self.lease_s * 1_000))
+            args = (sealer.salt, name, token, int(self.lease_s * 1_000), old)
             said, *more = await self._run(scripts.LOOK, scope, args, patience)
             match said:
                 case b"found":
+                    value = more[0]
                     try:
-                        return Looked(Found.ENTRY, sealer, name, await apart(len(more[0]), sealer.open, name, more[0]))
+                        entry = await apart(len(value), sealer.open, name, value)
+                        return Looked(Found.ENTRY, sealer, name, entry, value[-SEAL_BYTES:])
                     except Spoilt:
                         return Looked(Found.SPOILT, sealer, name)
                 case b"none":
@@ -149,7 +154,7 @@ class SharedCache:
 
     async def entry(self, scope: str, sealer: Sealer, name: bytes, patience: Patience) -> Entry | None:
         """The entry of that name, if it is there and opens. Raises StoreLost."""
-        said, *more = await self._run(scripts.LOOK, scope, (sealer.salt, name, "", 0), patience)
+        said, *more = await self._run(scripts.LOOK, scope, (sealer.salt, name, "", 0, ""), patience)
         try:
             return await apart(len(more[0]), sealer.open, name, more[0]) if said == b"found" else None
         except Spoilt:
@@ -168,7 +173,7 @@ class SharedCache:
     ) -> None:
         """Keep an entry, and give back the lease on it whether it is kept or not: nobody should wait for what does not come. With
         `like` it is found by that as well, among the `likes_max` newest of its partition. What goes wrong is counted."""
-        self.forget_lease(scope, name)
+        self.forget_lease(scope, name, token)
         value = await apart(len(entry.body), sealer.seal, name, entry)
         left_ms = int((entry.ends - self.clock.now()) * 1_000)
         if left_ms <= 0:
@@ -218,13 +223,14 @@ class SharedCache:
         if self._renewing is None or self._renewing.done():
             self._renewing = self.loop.create_task(self._renew())
 
-    def forget_lease(self, scope: str, name: bytes) -> None:
-        """It is no longer held."""
-        self._leases.pop((scope, name), None)
+    def forget_lease(self, scope: str, name: bytes, token: str) -> None:
+        """It is no longer held under that token; by then another one may be."""
+        if self._leases.get((scope, name)) == token:
+            del self._leases[scope, name]
 
     async def release(self, scope: str, name: bytes, token: str) -> None:
         """Give a lease back, so that another worker may get what this one could not."""
-        self.forget_lease(scope, name)
+        self.forget_lease(scope, name, token)
         try:
             if await self._run(scripts.RELEASE, scope, (name, token)):
                 await self._tell(scope, name)

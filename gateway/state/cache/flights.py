@@ -1,5 +1,8 @@
 """Equal requests of one worker at the same moment: one leads, the others wait for what it gets.
 
+Who finds in the store what is too old for it, but not for others, is in another flight than those who have not looked: nobody waits
+who need not.
+
 Promises: there is a leader for as long as anybody waits. One that fails or is cancelled hands on to the next in line; one that got
 an answer that can't be given to others lets all go, each by itself.
 """
@@ -24,11 +27,12 @@ class Turn(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Landed:
-    """What the leader got, and how; of a like request, with that likeness."""
+    """What the leader got, and how; of a like request, with that likeness; out of the store, with its seal."""
 
     entry: Entry
     how: Recall
     likeness: float | None = None
+    seal: bytes = b""
 
 
 Told = Landed | Turn

@@ -17,9 +17,10 @@ class Found(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Looked:
-    """A look-up, and under which name and salt it was made."""
+    """A look-up, and under which name and salt it was made. `seal` is what tells the entry's value from any other."""
 
     found: Found
     sealer: Sealer
     name: bytes
     entry: Entry | None = None
+    seal: bytes = b""

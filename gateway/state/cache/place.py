@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 RELOOKS: Final = 2  # in a lease, while another worker gets it: for when it died, or what it said was not heard
 FOREVER: Final = float("inf")
+NEWER: Final = "newer"  # in the key of a flight: it is for what is newer than what is in the store
 TOKEN_BYTES: Final = 8
 
 
@@ -46,7 +47,8 @@ class SharedPlace:
         self._keeping = keeping
         self._patience = patience
         self._digest = digest
-        self._key = keeping.scope, keeping.allowed, request.api, digest
+        self._key: tuple[str | bytes, ...] = keeping.scope, keeping.allowed, request.api, digest  # of the flight
+        self._old = b""  # the seal of what is in the store and too old for this request
         self._give_up = FOREVER  # loop time
         self._flight: Flight | None = None  # that it leads, or stands in line of
         self._waiting: asyncio.Future[Told] | None = None
@@ -92,7 +94,9 @@ class SharedPlace:
         if told is Turn.LEAD:
             return None
         self._flight = None
-        return self._given(told) if isinstance(told, Landed) else Recalled(Recall.MISS)
+        if not isinstance(told, Landed):
+            return Recalled(Recall.MISS)
+        return self._await_newer(told) if self._too_old(told.entry) else self._given(told)
 
     async def _lead(self, until: float) -> Recalled | None:
         flight = self._flight
@@ -106,6 +110,8 @@ class SharedPlace:
             return found
         if self._cache.loop.time() >= self._give_up:
             return Recalled(Recall.MISS)
+        if self._flight is not flight:
+            return None
         event = self._cache.awaited(self._keeping.scope, self._name)
         now = self._cache.loop.time()
         wait_s = min(self._cache.lease_s / RELOOKS, until - now, self._give_up - now)
@@ -116,10 +122,10 @@ class SharedPlace:
         return None
 
     async def _look(self) -> Recalled | None:
-        """What the store has; None: another worker is getting it."""
+        """What the store has; None: another worker is getting it, or it is too old, and this is now in the flight for newer."""
         keeping, cache = self._keeping, self._cache
         try:
-            looked = await cache.look(keeping, self._request.api, self._digest, self._token, self._patience)
+            looked = await cache.look(keeping, self._request.api, self._digest, self._token, self._patience, self._old)
         except StoreLost:
             return Recalled(Recall.LOST)
         self._sealer, self._name = looked.sealer, looked.name
@@ -135,20 +141,38 @@ class SharedPlace:
                 return Recalled(Recall.MISS)
             case Found.ENTRY:
                 assert looked.entry is not None
-                landed = Landed(looked.entry, Recall.HIT)
+                landed = Landed(looked.entry, Recall.HIT, seal=looked.seal)
+                if self._too_old(looked.entry):
+                    self._end(landed)  # others may well take it
+                    return self._await_newer(landed)
                 given = self._given(landed)
-                if given.kept is not None and self._flight is not None:
-                    cache.flights.end(self._key, landed)
-                    self._flight = None
+                if given.kept is not None:
+                    self._end(landed)
                 return given
 
-    def _given(self, landed: Landed) -> Recalled:
-        """An entry as this request is given it, if it is as fresh as it wishes."""
-        entry, request, now = landed.entry, self._request, self._cache.clock.now()
-        wished, age_s = request.wish.age_s_max, now - entry.made
-        # whoever shares it may have let it be kept for longer than this request lets it
-        if entry.ends <= now or age_s >= self._keeping.ttl_s or (wished is not None and age_s > wished):
+    def _await_newer(self, landed: Landed) -> Recalled | None:
+        """Go on in the flight for what is newer than `landed`, which is too old."""
+        if not landed.seal or self._request.wish.only:
             return Recalled(Recall.MISS)
+        if not self._old:
+            self._key = (*self._key, NEWER)
+        self._old = landed.seal
+        self._flight, self._waiting = self._cache.flights.board(self._key)
+        return None
+
+    def _too_old(self, entry: Entry) -> bool:
+        """Whether it is older than this request wishes, or than it is allowed; what was made since it came is not."""
+        request, now = self._request, self._cache.clock.now()
+        age_s = now - entry.made
+        # whoever shares it may have let it be kept for longer than this request lets it
+        if entry.ends <= now or age_s >= self._keeping.ttl_s:
+            return True
+        wished = request.wish.age_s_max
+        return wished is not None and age_s > wished and entry.made < request.began
+
+    def _given(self, landed: Landed) -> Recalled:
+        """An entry as this request is given it."""
+        entry, request = landed.entry, self._request
         body = entry.body
         if request.stream:
             try:
@@ -174,8 +198,8 @@ class SharedPlace:
                 if entry is None or cosine < least.get(entry.deployment, FOREVER):
                     continue
                 landed = Landed(entry, Recall.NEAR, cosine)
-                given = self._given(landed)
-                if given.kept is not None:
+                given = None if self._too_old(entry) else self._given(landed)
+                if given is not None and given.kept is not None:
                     self._hand_out(landed)
                     return given
         except StoreLost:

@@ -92,14 +92,15 @@ LOOK: Final = Script(
     "cache-look",
     _COMMON
     + """
--- ARGV: the salt that the name was made with, name, token (or '' to ask for no lease), ms of a lease.
+-- ARGV: the salt that the name was made with, name, token (or '' to ask for no lease), ms of a lease, seal of what is too old (or
+-- ''): a value that ends so is as good as none.
 -- Returns {'salt'}, {'found', value}, {'none'} (with a token: the lease is yours) or {'held'}.
 if redis.call('GET', salt) ~= ARGV[1] then return {'salt'} end
 local name, token = ARGV[2], ARGV[3]
 local till = redis.call('ZSCORE', ends, name)
 if till and tonumber(till) > now then
   local value = redis.call('HGET', entries, name)
-  if value then
+  if value and string.sub(value, -#ARGV[5]) ~= ARGV[5] then
     redis.pcall('ZADD', used, 'XX', now, name)  -- a store that is full can still be read
     return {'found', value}
   end

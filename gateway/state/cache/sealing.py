@@ -24,6 +24,7 @@ from gateway.core.usage import Usage
 
 VERSION: Final = 1  # of the form of values; another one does not open
 NONCE_BYTES: Final = 12  # random: a scope's key seals far fewer than the 2^32 values that are safe
+SEAL_BYTES: Final = 16  # GCM's tag, at the end of a value: no two are alike
 SALT_BYTES: Final = 32
 SECRET_BYTES_MIN: Final = 32  # of the gateway's secret, as characters
 _HEAD: Final = struct.Struct("!BH")

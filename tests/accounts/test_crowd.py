@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 import pytest
 from inprocess import run
-from store_servers import Server, eventually, opened, single
+from store_servers import Server, cluster, eventually, opened, single
 from valkey_plain import PlainStore
 from valkey_plain import Server as Plain
 
@@ -26,6 +26,7 @@ from gateway.state.accounts.leased import LEASE_S
 from gateway.state.accounts.local import LocalAccounts
 from gateway.state.accounts.port import Account, Said
 from gateway.state.accounts.recovering import Recovering, since, summed
+from gateway.state.store.cluster import slot_of
 from gateway.state.store.port import WAIT_S, Asked, Store, StoreLost
 
 BUDGET = Terms("budget/tenant/lab/usd-1h", Book(3_000, "rolling", 3600), WhenLost.REFUSE)
@@ -252,6 +253,36 @@ def test_on_a_bad_day_nobody_waits_each_limit_does_as_it_says_and_all_heals(day:
 
     with single() as server:
         run(lambda: main(server))
+
+
+def test_where_one_of_a_cluster_is_gone_only_what_it_kept_is_lost() -> None:
+    downs: list[str] = []
+
+    def budget(part: int) -> Terms:
+        """One that is kept by the server of that third of the slots."""
+        names = (f"budget/tenant/t{number}/usd-1h" for number in itertools.count())
+        name = next(name for name in names if slot_of(f"{{{name}}}") * 3 // 16384 == part)
+        return Terms(name, Book(1_000, "rolling", 3600), WhenLost.REFUSE)
+
+    async def main(servers: Any) -> None:
+        for server in servers.servers:
+            server.ask("CONFIG", "SET", "cluster-require-full-coverage", "no")
+        loop = asyncio.get_running_loop()
+        async with opened(servers.url, failed=downs.append) as store:
+            accounts = LeasedAccounts(store, "w-1", time.time, loop, defect=no_defect)
+            here, there = accounts.open(budget(0)), accounts.open(budget(2))
+            assert await taken(here, 1) and await taken(there, 1)
+            servers.servers[2].kill()
+            await eventually(lambda: store.why and there.alone)
+            await eventually(lambda: not here.alone)
+            since = len(downs)
+            await eventually(lambda: here.alone or downs[since:].count("down") >= 4)
+            assert not here.alone and await taken(here, 1)
+            assert not await taken(there, 1)
+            await accounts.close()
+
+    with cluster() as servers:
+        run(lambda: main(servers))
 
 
 def many(server: Plain, workers: int, store: Callable[[], Store], moment: list[float]) -> list[LeasedAccounts]:

@@ -169,8 +169,9 @@ class LeasedAccounts:
         asked = [account.prepare(now) for account in marked]
         try:
             answers = await self._store.run_all(asked)
-        except StoreLost:
-            self._lose(marked, self.now(), sent=True)
+        except StoreLost as why:
+            # a server that is known to be gone costs nobody any time, and says nothing of the others in its Cluster
+            self._lose(marked, self.now(), sent=True, alone=str(why) == "down" and self._store.up)
             return False
         now = self.now()
         self._all_lost = False
@@ -185,7 +186,7 @@ class LeasedAccounts:
 
     # --- the store goes, and comes back -------------------------------------------------------------------------------
 
-    def _lose(self, marked: list[Leased], now: float, *, sent: bool = False) -> None:
+    def _lose(self, marked: list[Leased], now: float, *, sent: bool = False, alone: bool = False) -> None:
         self._tried = now
         for account in marked:
             if sent:
@@ -193,7 +194,8 @@ class LeasedAccounts:
             if self._closing:
                 account.marked = True
                 self._marked.append(account)
-        self._lose_all()
+        if not alone:
+            self._lose_all()
 
     def _lose_all(self) -> None:
         if not self._all_lost and (self._telling is None or self._word != self._lost):

@@ -360,13 +360,14 @@ def _cancelled(course: Course, opening: Opening) -> Outcome:
 
 
 async def _first_content(course: Course, opening: Opening) -> Opened | Outcome:
-    """Wait for the first content. A stream's client gets comments meanwhile, so that no proxy in between gives up."""
+    """Wait for the first content. A stream's client gets comments meanwhile, so that no proxy in between gives up. While the call
+    waits for room of ours, nobody is silent but us."""
     bounds = course.world.bounds
     if not course.request.stream:
         return await opening.wait(None) or SLOW
     waited_s = 0.0
-    while waited_s < bounds.first_content_s_max:
-        patience_s = min(bounds.keepalive_after_s, bounds.first_content_s_max - waited_s)
+    while (left_s := bounds.first_content_s_max - (waited_s - opening.queued_s)) > 0:
+        patience_s = min(bounds.keepalive_after_s, left_s)
         opened = await opening.wait(patience_s)
         if opened is not None:
             return opened

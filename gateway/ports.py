@@ -107,6 +107,11 @@ class Opening(Protocol):
         """Fields of the request that the dialect does not know."""
         ...
 
+    @property
+    def queued_s(self) -> float:
+        """How long it has waited for room of ours, before its place was asked: that is no silence of the place."""
+        ...
+
     def used(self) -> Usage | None:
         """What it has used so far, as far as is known or by estimate; None: nothing that we know of."""
         ...

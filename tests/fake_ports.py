@@ -29,11 +29,13 @@ BODY = b'{"object":"chat.completion","choices":[]}'
 class Script:
     """What one call does: `silent` waits without content, then `refuses`, or an answer that ends as `outcome`.
 
-    `silent`: so many waits pass without content, in no time; None: content never comes. `hangs`: a wait does not even end.
+    `silent`: so many waits pass without content, in no time; None: content never comes. In the first `queued` it waits for room.
+    `hangs`: a wait does not even end.
     `gate`: the relay waits for it before its last event. `flood`: the relay writes this over and over, for as long as it may.
     """
 
     silent: int | None = 0
+    queued: int = 0
     hangs: bool = False
     refuses: Outcome | None = None
     outcome: Outcome = SERVED
@@ -52,6 +54,7 @@ class FakeCall:
     request: Request
     dropped: tuple[str, ...] = ()
     waits: int = 0
+    queued_s: float = 0.0
     aborted: bool = False
     over: bool = False
     paused: bool = False
@@ -83,6 +86,7 @@ class FakeCall:
             await self.closed.wait()
         await asyncio.sleep(0)
         if timeout_s is not None and (self.script.silent is None or self.waits <= self.script.silent):
+            self.queued_s += timeout_s if self.waits <= self.script.queued else 0.0
             return None
         return self.script.refuses if self.script.refuses is not None else self
 

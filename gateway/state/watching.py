@@ -62,6 +62,7 @@ class _NotOpened:
 
     address = ""
     dropped: tuple[str, ...] = ()
+    queued_s = 0.0
 
     async def wait(self, timeout_s: float | None) -> Outcome:
         """That there was no room."""
@@ -92,6 +93,7 @@ class _Waiting:
         self._request = request
         self._since = clock.now()
         self._until = self._since + wait_s
+        self._opened: float | None = None  # when it was
         self._turn: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._call: Opening | None = None
 
@@ -113,6 +115,7 @@ class _Waiting:
                 return FULL
             if self._turn.cancelled() or not self._turn.result():
                 return FULL
+            self._opened = self._clock.now()
             self._call = self._watched.open_late(self._decision, self.attempt, self._request, self._since)
             if timeout_s is not None:
                 timeout_s = max(0.0, timeout_s - (self._clock.now() - began))
@@ -127,6 +130,12 @@ class _Waiting:
     def dropped(self) -> tuple[str, ...]:
         """As the call's own."""
         return () if self._call is None else self._call.dropped
+
+    @property
+    def queued_s(self) -> float:
+        """From when it came until it was opened, or until now."""
+        until = self._clock.now() if self._opened is None else self._opened
+        return max(0.0, until - self._since)
 
     def used(self) -> Usage | None:
         """As the call's own; while there is none, nothing was sent."""
@@ -168,6 +177,11 @@ class _Probe:
     def dropped(self) -> tuple[str, ...]:
         """As the call's own."""
         return self._opening.dropped
+
+    @property
+    def queued_s(self) -> float:
+        """As the call's own."""
+        return self._opening.queued_s
 
     def used(self) -> Usage | None:
         """As the call's own."""

@@ -77,6 +77,7 @@ class Calling:
         self.setting = setting
         self.request = request
         self.dropped = dropped
+        self.queued_s = 0.0  # a call waits for no room
         self.handle: Handle = NOT_STARTED
         self.result: Opened | Outcome | None = None
         self.first_content = 0.0

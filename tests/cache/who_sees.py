@@ -208,6 +208,7 @@ class Call:
     attempt: Attempt
     request: Request
     dropped: tuple[str, ...] = ()
+    queued_s: float = 0.0
     address: str = "127.0.0.1:1"
     body: bytes = b""
 

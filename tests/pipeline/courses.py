@@ -94,6 +94,10 @@ class TappedCall:
         return self.call.dropped
 
     @property
+    def queued_s(self) -> float:
+        return self.call.queued_s
+
+    @property
     def body(self) -> bytes:
         self.tap("body")
         return self.call.body

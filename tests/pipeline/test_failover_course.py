@@ -144,6 +144,15 @@ def test_silence_gets_comments_then_another_route_then_content() -> None:
     assert "x-gateway-decision" in trip.client.head
 
 
+def test_what_it_waited_for_room_of_ours_is_not_the_places_silence() -> None:
+    trip = go(Script(silent=5 + 5, queued=5), stream=True)
+    assert trip.upstream.names == ["one/alpha"]
+    assert trip.client.written == [KEEPALIVE] * (5 + 5) + [EVENT, EVENT, DONE]
+    trip = go(Script(silent=None, queued=5), stream=True)
+    assert trip.upstream.names == ["one/alpha", "one/beta"]
+    assert trip.client.written[:-3] == [KEEPALIVE] * (5 + 6)
+
+
 def test_silence_everywhere_ends_in_an_error_event() -> None:
     trip = go(*[Script(silent=None)] * 5, stream=True)
     assert told(trip) == (504, "upstream_failed")

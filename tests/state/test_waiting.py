@@ -230,9 +230,11 @@ def test_waiting_is_not_the_places_slowness() -> None:
         stage = Stage()
         first, second = stage.ask(), stage.ask()
         stage.clock.time += 30
+        assert (first.opening.queued_s, second.opening.queued_s) == (0.0, 30.0)
         stage.end(first)
         await stage.settle()
         stage.clock.time += 1
+        assert second.opening.queued_s == 30.0
         stage.end(second, first_content_s=31.0)
         assert stage.live.read(stage.clock.time).latency_ms == {"far/alpha": 1_000}
 

@@ -43,6 +43,10 @@ PATIENCE_S: Final = 15.0  # for a server to start, or to fail over, on a busy ma
 BINARY: Final = server_binary()
 USER: Final = "app"
 PASSWORD: Final = "the canary sings @ 47:11/%"  # with all that a URL must quote
+MAY: Final = ("~rg:*", "&rg:*", "+@read", "+@write", "+@scripting", "+@pubsub", "+@connection", "+time")  # as in the README
+MAY_BEHIND_SENTINELS: Final = "+role"
+MAY_IN_A_CLUSTER: Final = "+cluster|slots"
+SHOWN: Final = f"{USER}:{quote(PASSWORD, safe='')}"
 
 
 class Server:
@@ -116,12 +120,11 @@ def external() -> Iterator[Server]:
     with tempfile.TemporaryDirectory(prefix="store-tls-") as name, single() as server:
         authority, ca = trustme.CA(), Path(name, "ca.pem")
         authority.cert_pem.write_to_path(ca)
-        may = ("~rg:*", "&rg:*", "-@all", "+@read", "+@write", "+@scripting", "+@pubsub", "+@connection")
-        assert server.ask("ACL", "SETUSER", USER, "on", f">{PASSWORD}", *may) == b"OK"
+        assert server.ask("ACL", "SETUSER", USER, "on", f">{PASSWORD}", "-@all", *MAY) == b"OK"
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         authority.issue_cert("localhost").configure_cert(context)
         with fronted(server, context) as port:
-            server.url = f"rediss://{USER}:{quote(PASSWORD, safe='')}@localhost:{port}/0?ca={quote(str(ca))}"
+            server.url = f"rediss://{SHOWN}@localhost:{port}/0?ca={quote(str(ca))}"
             yield server
 
 
@@ -149,7 +152,7 @@ class Sentinels:
 
     def __init__(self, master: Server, replica: Server, sentinel: Server) -> None:
         self.master, self.replica, self.sentinel = master, replica, sentinel
-        self.url = f"redis+sentinel://127.0.0.1:{free_port()},127.0.0.1:{sentinel.port}/limits"  # the first of them is away
+        self.url = f"redis+sentinel://{SHOWN}@127.0.0.1:{free_port()},127.0.0.1:{sentinel.port}/limits"  # the first of them is away
 
     def fail_over(self) -> None:
         """Kill the master; returns when the replica has taken its place."""
@@ -160,7 +163,7 @@ class Sentinels:
 @contextlib.contextmanager
 def sentinels() -> Iterator[Sentinels]:
     """A service that fails over."""
-    quick = ("--repl-diskless-sync-delay", "0", "--repl-ping-replica-period", "1")
+    quick = ("--repl-diskless-sync-delay", "0", "--repl-ping-replica-period", "1", *user(MAY_BEHIND_SENTINELS))
     with single(*quick, port=free_port()) as master, tempfile.TemporaryDirectory(prefix="store-sentinel-") as name:
         follow = ("--replicaof", f"127.0.0.1 {master.port}")
         with single(*quick, *follow, port=free_port()) as replica:
@@ -200,7 +203,7 @@ class Cluster:
 
     def __init__(self, servers: list[Server]) -> None:
         self.servers = servers
-        self.url = "redis+cluster://" + ",".join(f"127.0.0.1:{server.port}" for server in servers[:2])
+        self.url = f"redis+cluster://{SHOWN}@" + ",".join(f"127.0.0.1:{server.port}" for server in servers[:2])
 
 
 @contextlib.contextmanager
@@ -222,10 +225,16 @@ def cluster(size: int = 3) -> Iterator[Cluster]:
             lines = [line(other, other == index) for other in range(size)]
             told.write_text("".join(lines) + f"vars currentEpoch {size} lastVoteEpoch 0\n")
             settings = ("--cluster-enabled", "yes", "--cluster-config-file", str(told), "--cluster-port", str(buses[index]))
-            servers.append(stack.enter_context(single(*settings, "--cluster-node-timeout", "1500", port=port)))
+            more = ("--cluster-node-timeout", "1500", *user(MAY_IN_A_CLUSTER))
+            servers.append(stack.enter_context(single(*settings, *more, port=port)))
         for server in servers:
             until(lambda server=server: b"cluster_state:ok" in server.ask("CLUSTER", "INFO"))  # type: ignore[misc]
         yield Cluster(servers)
+
+
+def user(*more: str) -> tuple[str, ...]:
+    """Settings by which a server knows our user, who may what we need, and `more`."""
+    return ("--user", USER, "on", f">{PASSWORD}", "-@all", *MAY, *more)
 
 
 # --- what tests need besides ------------------------------------------------------------------------------------------------

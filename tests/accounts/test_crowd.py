@@ -271,6 +271,7 @@ def test_where_one_of_a_cluster_is_gone_only_what_it_kept_is_lost() -> None:
         async with opened(servers.url, failed=downs.append) as store:
             accounts = LeasedAccounts(store, "w-1", time.time, loop, defect=no_defect)
             here, there = accounts.open(budget(0)), accounts.open(budget(2))
+            await eventually(lambda: not here.alone and not there.alone)  # once all servers have been heard of
             assert await taken(here, 1) and await taken(there, 1)
             servers.servers[2].kill()
             await eventually(lambda: store.why and there.alone)

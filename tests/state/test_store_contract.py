@@ -3,11 +3,26 @@
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from inprocess import run
-from store_servers import PASSWORD, PATIENCE_S, Server, cluster, eventually, external, opened, sentinels, single
+from store_servers import (
+    MAY,
+    MAY_BEHIND_SENTINELS,
+    MAY_IN_A_CLUSTER,
+    PASSWORD,
+    PATIENCE_S,
+    USER,
+    Server,
+    cluster,
+    eventually,
+    external,
+    opened,
+    sentinels,
+    single,
+)
 
 from gateway.state.store.port import Asked, Script, Store, StoreLost
 
@@ -151,9 +166,11 @@ def test_who_is_not_let_in_is_told_why_without_the_password() -> None:
             assert PASSWORD not in store.why
 
     with external() as server:
-        run(lambda: main(server.url.replace("app:", "ape:"), "WRONGPASS"))
+        run(lambda: main(server.url.replace("app:", "ape:"), "WRONGPASS to AUTH"))
         run(lambda: main(server.url.partition("?")[0], "certificate is not to be trusted"))
         run(lambda: main(server.url.replace("localhost", "127.0.0.1"), "certificate is not to be trusted"))  # another name
+        server.ask("ACL", "SETUSER", USER, "-time")  # what scripts need shows when connecting, and not in what comes of limits
+        run(lambda: main(server.url, "NOPERM to TIME"))
 
 
 async def answered(store: Store, asked: Asked) -> Any:
@@ -170,3 +187,14 @@ async def told_until(done: Callable[[], bool], tell: Callable[[], Awaitable[None
     while not done():
         await tell()
         await asyncio.sleep(0.01)
+
+
+def test_the_readme_says_what_a_user_of_the_store_needs() -> None:
+    told = (Path(__file__).parents[2] / "README.md").read_text().splitlines()
+    for url, needs in (
+        ("redis://", " ".join(MAY)),
+        ("redis+sentinel://", MAY_BEHIND_SENTINELS),
+        ("redis+cluster://", MAY_IN_A_CLUSTER.replace("|", r"\|")),
+    ):
+        (row,) = [line for line in told if line.startswith(f"| `{url}")]
+        assert f"`{needs}`" in row

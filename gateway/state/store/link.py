@@ -27,6 +27,8 @@ FAIR_S: Final = WAIT_S / 2  # who had less time to wait, having waited before, s
 PENDING_MAX: Final = 4096  # questions on their way: 50 ms of what one server can answer
 UNSENT_BYTES_MAX: Final = 16_777_216  # of one connection: more than a server that reads would let wait
 STALL_S: Final = 0.005  # our own loop came so late to look: then the answer may lie in the socket, unread
+PING: Final[Command] = ("PING",)
+TIME: Final[Command] = ("TIME",)  # scripts ask for it, and no category of an ACL has it: a user who may not should be told so
 _NOTHING: Final = object()
 
 
@@ -164,7 +166,7 @@ async def connect(
     wait_s: float,
     *,
     heard: Callable[[bytes, bytes], None] | None = None,
-    first: Sequence[Command] = (("PING",),),
+    first: Sequence[Command] = (PING, TIME),
 ) -> tuple[Link, list[Any]]:
     """A connection on which `login` has been shown and `first` answered, and those answers.
 
@@ -190,9 +192,9 @@ async def connect(
                 name = None if tls is None else host.name
                 _, link = await loop.create_connection(made, host.name, host.port, ssl=tls, server_hostname=name)
             answers = await link.ask([*shown, *first], wait_s)
-        for answer in answers:
+        for command, answer in zip((*shown, *first), answers, strict=True):
             if isinstance(answer, hiredis.ReplyError):
-                raise StoreLost(f"it said {code_of(answer)}")
+                raise StoreLost(f"it said {code_of(answer)} to {command[0]!s}")
     except BaseException as error:
         if link is not None:
             link.drop("given up")

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Iterable
 from typing import Any, Final, Protocol
 
-from gateway.state.store.link import Command, Link, connect
+from gateway.state.store.link import TIME, Command, Link, connect
 from gateway.state.store.node import Node
 from gateway.state.store.port import WAIT_S, StoreLost
 from gateway.state.store.url import Host, Where
@@ -72,7 +72,7 @@ class One:
         where = self._where
         if where.kind != "sentinel":
             return await connect(where.hosts[0], where.login, self._tls, WAIT_S)
-        link, (role,) = await connect(await self._master(), where.login, self._tls, WAIT_S, first=(ROLE,))
+        link, (role, _) = await connect(await self._master(), where.login, self._tls, WAIT_S, first=(ROLE, TIME))
         if not isinstance(role, list) or role[:1] != [b"master"]:  # the Sentinels have not agreed yet
             link.drop("given up")
             raise StoreLost("the server that the sentinels name is not a master")

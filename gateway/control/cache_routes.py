@@ -55,8 +55,9 @@ def add_cache_routes(app: FastAPI, fleet: Fleet, purges: Purges) -> None:
         ]
         for kind, word, known in kinds:
             if word and word not in known:
-                near = "".join(f"; did you mean `{name}`?" for name in get_close_matches(word, known, 1))
-                return error(404, f"unknown_{kind}", f"the policy in force has no such {kind}{near}")
+                near = "".join(f" (did you mean `{name}`?)" for name in get_close_matches(word, known, 1))
+                left = "what is kept of one that has left it goes with `all: true`"
+                return error(404, f"unknown_{kind}", f"the policy in force has no such {kind}{near}; {left}")
         try:
             gone = await purges.purge(request.state.who.name, what.tenant, what.model, what.tag)
         except OSError as found:

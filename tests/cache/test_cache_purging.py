@@ -183,7 +183,7 @@ def test_a_gateway_gives_nothing_any_more_that_an_admin_has_purged(tmp_path: Pat
         assert gateway.admin("POST", "/admin/v1/cache/purge", {}, **TOKEN)[0] == 400
         status, body = gateway.admin("POST", "/admin/v1/cache/purge", {"tenant": "ofice"}, **TOKEN)
         assert (status, body["error"]["code"]) == (404, "unknown_tenant")
-        assert "did you mean `office`?" in body["error"]["message"]
+        assert "(did you mean `office`?); what is kept of one that has left it goes with `all: true`" in body["error"]["message"]
         assert gateway.admin("POST", "/admin/v1/cache/purge", {"tenant": "office", "what": 1}, **TOKEN)[0] == 400
         assert gateway.admin("POST", "/admin/v1/cache/purge", {"tenant": "office"}, **TOKEN) == (200, {"purged": 1})
         assert gateway.ask().headers["x-gateway-cache"] == "miss"

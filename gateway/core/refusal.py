@@ -10,6 +10,7 @@ from typing import Final
 
 from gateway.core.decide import Decision
 from gateway.core.facts import DECLARABLE, HARD_FACTS
+from gateway.core.live import BUDGET
 from gateway.core.masks import bits
 from gateway.core.terms import Because, Reason
 
@@ -65,13 +66,15 @@ def too_long_message(decision: Decision) -> str:
 
 
 def unavailable_message(decision: Decision) -> str:
-    """That routes are allowed and none can be used now, with the kinds of trouble."""
+    """That routes are allowed and none can be used now, with the kinds of trouble, and the caller's own budgets by name."""
     words = Counter(blocked.word for blocked in decision.blocking)
     count = sum(words.values())
     trouble = ", ".join(f"{word}: {words[word]}" for word in sorted(words))
+    spent = sorted({blocked.detail for blocked in decision.blocking if blocked.word == BUDGET})
+    whose = f": {'; '.join(spent)}, or too much of it for this request" if spent else ""
     return _clip(
         f"{count} {_plural('route', count)} for {_asked(decision)} {'is' if count == 1 else 'are'} allowed, and none can be used "
-        f"just now ({trouble}). The request was sent nowhere; try again later."
+        f"just now ({trouble}){whose}. The request was sent nowhere; try again later."
     )
 
 

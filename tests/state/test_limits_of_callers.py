@@ -294,6 +294,7 @@ def test_where_nothing_is_cheap_enough_the_budget_is_the_reason() -> None:
     problem = refused(decision, NOW)
     assert (problem.status, problem.code, problem.should_retry) == (429, "insufficient_quota", False)
     assert problem.retry_after_s == pytest.approx(DAY - NOW % DAY, abs=60)
+    assert "the key `ward` has spent its budget of 0.0001 USD per day, or too much of it for this request" in problem.message
 
 
 def test_an_attempt_of_the_cheaper_kind_that_no_longer_fits_is_passed_over() -> None:

@@ -11,6 +11,7 @@ from math import inf
 from time import monotonic  # a loop's own time may be of a millisecond ago
 from typing import TYPE_CHECKING, Final
 
+from gateway.core.accounts import WhenLost
 from gateway.core.answer import OVER_BUDGET, OVER_QUOTA, OVER_RATE, SOON_S, Problem
 from gateway.core.budgets import SPENT
 from gateway.core.decide import Decision
@@ -301,7 +302,11 @@ def _give_back(taken: Iterable[Taken], now: float) -> None:
 
 def _problem(line: Line, amount: int, wait_s: float) -> Problem:
     """Why a request may not begin that `line` would have to hold `amount` of."""
-    limit = line.limit
+    limit, account = line.limit, line.account
+    if account.alone and account.terms.when_lost is WhenLost.REFUSE and wait_s != inf:
+        code = SPENT if line.is_book else RATE_LIMITED
+        unknown = f"how much {limit.whose} has left of {limit.says} can't be told now, for the store that counts it does not answer"
+        return Problem(429, code, f"{unknown}; nothing begins then: come back in {span(RETRY_S)}", retry_after_s=RETRY_S)
     if line.is_slots:
         many = limit.says.removesuffix(" at once")
         message = f"{limit.whose} has {many} under way, as many as it may at once: let one end first"

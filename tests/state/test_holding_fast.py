@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from types import CoroutineType
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from limited import Desk, Limited, asking, world
@@ -130,4 +131,28 @@ def test_a_budget_whose_store_is_lost_is_named_and_no_rate_that_was_not_asked() 
     here.hold(asking())
     accounts.all["budget/key/ward/tokens-day"].lose(NOW)
     problem = here.refused(asking())
-    assert (problem.code, problem.retry_after_s) == ("insufficient_quota", 1.0)
+    assert (problem.code, problem.retry_after_s, problem.should_retry) == ("insufficient_quota", 1.0, None)
+
+
+@pytest.mark.parametrize(
+    ("limited", "name", "code", "says"),
+    [
+        (Limited(budgets=(Budget(TOKENS, 200_000, "day", when_lost=WhenLost.REFUSE),)), "budget/key/ward/tokens-day",
+         "insufficient_quota", "200,000 tokens per day"),
+        (Limited(Rates(requests=Rate(400, 60), when_lost=WhenLost.REFUSE)), "rate/key/ward/requests", "rate_limit_exceeded",
+         "400 requests per minute"),
+        (Limited(Rates(concurrency=4, when_lost=WhenLost.REFUSE)), "rate/key/ward/concurrency", "rate_limit_exceeded",
+         "4 requests at once"),
+    ],
+)  # fmt: skip
+def test_who_is_refused_for_a_lost_store_is_told_of_it(limited: Limited, name: str, code: str, says: str) -> None:
+    found, accounts = world(key=limited), Accounts()
+    here = Desk(AccountLimiter(accounts, found, NOW), found)
+    here.hold(asking())
+    accounts.all[name].lose(NOW)
+    problem = here.refused(asking())
+    assert (problem.status, problem.code, problem.retry_after_s, problem.should_retry) == (429, code, 1.0, None)
+    assert problem.message == (
+        f"how much the key `ward` has left of {says} can't be told now, for the store that counts it does not answer; "
+        "nothing begins then: come back in 1s"
+    )

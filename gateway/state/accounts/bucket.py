@@ -4,7 +4,7 @@ Lost messages only take away: what is given back is no longer used here when it 
 has surely heard it. Time mends both.
 """
 
-from math import inf
+from math import ceil, inf
 
 from gateway.core.accounts import Bucket, Terms, WhenLost
 from gateway.state.accounts.leased import Keeper, Leased
@@ -123,6 +123,9 @@ class LeasedBucket(Leased):
         """One that is larger than the share waits for all of it, and overdraws: it would never begin otherwise."""
         self._refill(now)
         return self.lease.free >= min(amount, self._size)
+
+    def _would_share(self, amount: int, now: float) -> bool:
+        return super()._would_share(ceil(min(amount, self._size)), now)
 
     def _back(self) -> None:
         """What the share lacks is owed to the bucket, which has refilled meanwhile: but no more than was taken."""

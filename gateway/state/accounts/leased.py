@@ -132,13 +132,14 @@ class Leased(ABC):
         return Said.ASK
 
     async def ask(self, amount: int, now: float, wait_s: float = WAIT_S) -> bool:
-        """After `take` said ASK: hold `amount` if the store has it. Waits no longer than `wait_s`; who has waited so long takes
-        the store for lost, as all do until it answers."""
+        """After `take` said ASK: hold `amount` if the store has it. Waits no longer than `wait_s`, then goes by the terms. So do
+        all others until the store answers, unless it has meanwhile, to an earlier message: such a store is slow, and not lost."""
         if self._lost:
             return self._by_terms(amount, now)
         if amount > self._terms.of.amount:
             return False
         loop = asyncio.get_running_loop()
+        asked_at = self._keeper.now()
         waiting = Waiting(amount, loop.create_future())
         self._waiting.append(waiting)
         self._keeper.urge(self)
@@ -152,7 +153,8 @@ class Leased(ABC):
         finally:
             timer.cancel()
         if said is None:
-            self.lose(self._keeper.now())
+            if self._heard < asked_at:
+                self.lose(self._keeper.now())
             return self._by_terms(amount, now)
         return said
 
@@ -314,14 +316,20 @@ class Leased(ABC):
         """Whether this worker's share has `amount`, given time."""
         return self.lease.free >= amount
 
+    def _would_share(self, amount: int, now: float) -> bool:
+        """The same while the store is not lost: a share of what is known to be left. What it has is owed by what is free."""
+        return self.lease.free + max(0, self._there(now)) / self._keeper.workers >= amount
+
     # --- shared -------------------------------------------------------------------------------------------------------
 
     def _by_terms(self, amount: int, now: float) -> bool:
-        """Hold `amount` or not, as is said for a store that is lost."""
+        """Hold `amount` or not, as is said for a store that is lost, or too slow for this one."""
         match self._terms.when_lost:
             case WhenLost.REFUSE:
                 return False
-            case WhenLost.SHARE if amount > self._terms.of.amount or not self._share(amount, now):
+            case WhenLost.SHARE if amount > self._terms.of.amount:
+                return False
+            case WhenLost.SHARE if not (self._share(amount, now) if self._lost else self._would_share(amount, now)):
                 return False
         self._hold(amount, now)
         return True

@@ -92,6 +92,9 @@ class LeasedSlots(Leased):
         share = max(1, self._terms.of.amount // self._keeper.workers)
         self.lease.free = float(share - self.lease.held) if self._terms.when_lost is WhenLost.SHARE else 0.0
 
+    def _would_share(self, amount: int, now: float) -> bool:
+        return max(1, self._terms.of.amount // self._keeper.workers) - self.lease.held >= amount
+
     def _resized(self, more: int) -> None:
         self._parted(0)
 

@@ -131,7 +131,8 @@ def failed(outcomes: list[Outcome]) -> Problem:
         return Problem(503, "no_route_available", f"{tried}, and all are at their limits: {how}", retry_after_s=wait_s)
     status = 504 if "timeout" in last.code else 502
     mendable = any(not (outcome.permanent and outcome.fault is Fault.OURS) for outcome in outcomes)
-    return Problem(status, "upstream_failed", f"{tried}: {how}", should_retry=None if mendable else False)
+    back_s = max(1.0, min(waits)) if len(waits) == len(outcomes) else None  # of one that did not say, nobody knows
+    return Problem(status, "upstream_failed", f"{tried}: {how}", retry_after_s=back_s, should_retry=None if mendable else False)
 
 
 def stopping() -> Problem:

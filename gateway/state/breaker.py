@@ -79,13 +79,17 @@ class Breaker:
                 return self._told_to_wait(news, now, bounds)
 
     def _failed(self, news: News, now: float, bounds: Bounds) -> "Breaker":
+        told_s = 0.0  # a failure that says when to come back is one that opens by itself, and is asked no earlier
+        if news.retry_after_s is not None:
+            told_s = min(max(news.retry_after_s, RETRY_S_MIN), bounds.breaker_open_s_max)
         if self.phase is Phase.OPEN:
-            return self
+            return self._shut("breaker", news.detail, now, told_s)
         failures = self.failures + 1
         if self.phase is Phase.CLOSED and failures < bounds.breaker_failures and not news.enough:
-            return replace(self, failures=failures)
+            failed = replace(self, failures=failures)
+            return failed._shut("breaker", news.detail, now, told_s) if told_s else failed
         for_s = min(bounds.breaker_open_s * self._doubled, bounds.breaker_open_s_max)
-        return replace(self, failures=failures)._shut("breaker", news.detail, now, for_s)
+        return replace(self, failures=failures)._shut("breaker", news.detail, now, max(for_s, told_s))
 
     def _told_to_wait(self, news: News, now: float, bounds: Bounds) -> "Breaker":
         if news.retry_after_s is not None:

@@ -91,6 +91,16 @@ def test_a_rejection_is_never_told_by_a_status_that_is_our_own_affair(status: in
     assert told(go(Script(refuses=replace(REJECTED, status=status))))[0] == 400
 
 
+def test_what_all_say_of_when_they_will_be_back_is_told() -> None:
+    away = replace(FAILED, status=503, retry_after_s=9.0)
+    for others, wait_s in ((replace(away, retry_after_s=40.0), 9.0), (replace(THROTTLED, retry_after_s=0.2), 1.0), (FAILED, None)):
+        trip = go(Script(refuses=away), *[Script(refuses=others)] * 4)
+        assert told(trip) == (502, "upstream_failed")
+        assert trip.answer is not None
+        assert trip.answer.problem is not None
+        assert trip.answer.problem.retry_after_s == wait_s
+
+
 @pytest.mark.parametrize("stream", [False, True])
 def test_all_throttled_is_503_with_the_shortest_wait(stream: bool) -> None:
     waits = [40.0, 12.0, 90.0]

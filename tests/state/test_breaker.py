@@ -81,6 +81,23 @@ def test_a_retry_after_is_believed_within_reason(said: float, for_s: float) -> N
     assert WELL.after(News(Event.THROTTLED, "rate_limited", said), NOW, BOUNDS).until == NOW + for_s
 
 
+@pytest.mark.parametrize(("said", "for_s"), [(0.0, 1.0), (-5.0, 1.0), (9.0, 9.0), (86_400.0, 300.0)])
+def test_a_failure_that_says_when_to_come_back_is_asked_no_earlier_and_then_once(said: float, for_s: float) -> None:
+    shut = WELL.after(News(Event.BAD, "unavailable", said), NOW, BOUNDS)
+    assert (shut.phase, shut.until, shut.failures) == (Phase.OPEN, NOW + for_s, 1)
+    assert shut.at(shut.until).phase is Phase.HALF_OPEN
+    later = shut.after(News(Event.BAD, "unavailable", 20.0), NOW, BOUNDS)  # one that was under way
+    assert later.until == NOW + max(for_s, 20.0)
+    assert later.after(News(Event.BAD, "unavailable"), NOW, BOUNDS) == later
+    assert shut.after(News(Event.GOOD), NOW, BOUNDS) == shut
+
+
+def test_a_failure_that_would_have_us_back_soon_shortens_no_breaker() -> None:
+    breaker = replace(WELL, failures=BOUNDS.breaker_failures - 1)
+    assert breaker.after(News(Event.BAD, "unavailable", 2.0), NOW, BOUNDS).until == NOW + BOUNDS.breaker_open_s
+    assert HALF_OPEN.after(News(Event.BAD, "unavailable", 2.0), NOW, BOUNDS).until >= NOW + BOUNDS.breaker_open_s
+
+
 def test_throttles_in_a_row_double_and_a_good_outcome_starts_afresh() -> None:
     breaker, now, waits = WELL, NOW, []
     for _ in range(12):

@@ -51,7 +51,7 @@ async def lost(store: Store) -> None:
     began = time.monotonic()
     for _ in range(100):
         assert await outcome(store) == "down"
-    assert time.monotonic() - began < WAIT_S  # for all hundred
+    assert time.monotonic() - began < 10 * WAIT_S  # for all hundred; where each waits it is ten times as long
 
 
 @asynccontextmanager

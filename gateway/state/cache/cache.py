@@ -29,6 +29,7 @@ from gateway.state.cache.sealing import SALT_BYTES, SEAL_BYTES, Entry, Sealer, S
 from gateway.state.store.port import WAIT_S, Asked, Script, Store, StoreLost
 
 CHANNEL: Final = "rg:cache:landed"  # scope, a zero byte, name: for whoever waits for it in another worker
+UNAWAITED_S: Final = 0.5  # for an answer that no request waits for: what is kept a little late is kept
 LEASE_S: Final = 5.0  # a worker that dies keeps others waiting for no longer
 RENEWALS: Final = 2.5  # in that time: one may be lost
 SALT_S: Final = 3_600.0  # of a salt under which nothing is kept yet
@@ -255,7 +256,7 @@ class SharedCache:
             raise StoreLost("down")
         asked = Asked(script, scripts.keys_of(scope), args)
         if patience is None:
-            return await self._store.run(asked)
+            return await self._store.run(asked, UNAWAITED_S)
         wait_s, began = WAIT_S - patience.spent_s, monotonic()
         if wait_s <= 0:
             raise StoreLost("slow")
